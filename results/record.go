@@ -1,0 +1,118 @@
+// Package results defines what a run of Waggle leaves behind, and reads and
+// writes it: records (one JSON line a trial), the plan that the run followed
+// and the environment it ran in.
+//
+// It is the only thing that experiments and analysis share: experiments write
+// a run directory, analysis reads one and nothing else. Units are in the names
+// of the fields. An absent field means "not measured" and is never zero, so
+// every measurement that can be missing is a pointer.
+package results
+
+// Schema is the version of the record format that this package writes. A
+// reader refuses any other.
+const Schema = 1
+
+// Sources of a record.
+const (
+	SourceMeasured  = "measured"  // a real trial on a real machine
+	SourceSimulated = "simulated" // the simulator's prediction
+)
+
+// ControlAA marks the records of a control cell's twin: the same cell, run a
+// second time under another name. The difference between the two is the noise
+// of the run.
+const ControlAA = "A/A"
+
+// Cell is one combination of factor levels, by factor name. A level is a
+// string, a float64 or a bool: what JSON can hold as a scalar.
+type Cell map[string]any
+
+// Record is what one trial yields.
+type Record struct {
+	Schema     int    `json:"schema"`
+	Run        string `json:"run"`
+	Experiment string `json:"experiment"`
+	// Trial counts the trials of a run in the order they were run, from 0.
+	Trial int `json:"trial"`
+	// Repetition counts the trials of one cell, from 0. Trials of one
+	// repetition ran in one interleaved block and may be compared in pairs.
+	Repetition int    `json:"repetition"`
+	Source     string `json:"source"`
+	Cell       Cell   `json:"cell"`
+	// Control is ControlAA for the twin of a control cell, else empty.
+	Control string `json:"control,omitempty"`
+
+	// Valid says that every byte was verified, that the proof shows the path
+	// was taken, that no role died and that the trial ran as long as it had to.
+	// Where it is false, Reason says why.
+	Valid bool `json:"valid"`
+	// Unsupported says that this machine can't run the cell. Valid is false then.
+	Unsupported bool   `json:"unsupported,omitempty"`
+	Reason      string `json:"reason"`
+	// Proof holds the counters by which the data paths show they were taken.
+	Proof map[string]int64 `json:"proof,omitempty"`
+
+	Operations               *int64   `json:"operations,omitempty"`
+	PayloadBytes             *int64   `json:"payload_bytes,omitempty"`
+	Seconds                  *float64 `json:"seconds,omitempty"`
+	ThroughputBytesPerSecond *float64 `json:"throughput_bytes_per_second,omitempty"`
+	OperationsPerSecond      *float64 `json:"operations_per_second,omitempty"`
+	// OfferedOperationsPerSecond is the rate an open-loop trial was asked to
+	// keep; absent in a closed loop.
+	OfferedOperationsPerSecond *float64 `json:"offered_operations_per_second,omitempty"`
+
+	Latency *Latency `json:"latency_seconds,omitempty"`
+	// LatencyHistogram is an HdrHistogram of nanoseconds in its V2 compressed
+	// encoding, base64.
+	LatencyHistogram string `json:"latency_histogram,omitempty"`
+
+	CPU             *CPU    `json:"cpu_seconds,omitempty"`
+	Copies          *Copies `json:"copies,omitempty"`
+	Syscalls        *int64  `json:"syscalls,omitempty"`
+	ContextSwitches *int64  `json:"context_switches,omitempty"`
+}
+
+// Latency summarises a trial's latencies in seconds. With a rate set they count
+// from the intended start of an operation, not from when it was sent.
+type Latency struct {
+	P50  float64 `json:"p50"`
+	P90  float64 `json:"p90"`
+	P99  float64 `json:"p99"`
+	P999 float64 `json:"p999"`
+	Max  float64 `json:"max"`
+	Mean float64 `json:"mean"`
+}
+
+// CPU is the processor time of a trial in seconds. Total, User, System and
+// SoftIRQ are the whole machine's (source: /proc/stat), because kernel paths
+// move work out of the process that asked for it; ByRole is each role's own
+// processes (source: their cgroup or /proc/PID/stat).
+type CPU struct {
+	Total   float64            `json:"total"`
+	User    float64            `json:"user"`
+	System  float64            `json:"system"`
+	SoftIRQ float64            `json:"softirq"`
+	ByRole  map[string]float64 `json:"by_role,omitempty"`
+}
+
+// Copies is the copy ledger of a trial: bytes the CPU copied, by direction.
+type Copies struct {
+	UserToKernelBytes int64 `json:"user_to_kernel_bytes"`
+	KernelToUserBytes int64 `json:"kernel_to_user_bytes"`
+	// InKernelBytes is absent where the backend can't see inside the kernel.
+	InKernelBytes *int64 `json:"in_kernel_bytes,omitempty"`
+	InUserBytes   int64  `json:"in_user_bytes"`
+	// PerPayloadByte is all of the above over the trial's payload.
+	PerPayloadByte float64 `json:"per_payload_byte"`
+	// Backend is "boundary" or "sites".
+	Backend string                `json:"backend"`
+	ByRole  map[string]RoleCopies `json:"by_role,omitempty"`
+}
+
+// RoleCopies is one role's part of Copies, in bytes.
+type RoleCopies struct {
+	UserToKernelBytes int64  `json:"user_to_kernel_bytes"`
+	KernelToUserBytes int64  `json:"kernel_to_user_bytes"`
+	InKernelBytes     *int64 `json:"in_kernel_bytes,omitempty"`
+	InUserBytes       int64  `json:"in_user_bytes"`
+}

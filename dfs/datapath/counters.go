@@ -1,0 +1,51 @@
+package datapath
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Counters are the named counts of one process: what its data paths did (their
+// proof), and how many bytes they copied inside the process on purpose. Names
+// are lower case with underscores, end in their unit, and begin with the path:
+// "read_copy_bytes", "lookup_udp_answers". The name "copied_in_user_bytes" is
+// shared by all paths: bytes that a path copied from user memory to user memory.
+//
+// The zero value is ready to use, from any goroutine.
+type Counters struct {
+	mu     sync.RWMutex
+	counts map[string]*atomic.Int64
+}
+
+// CopiedInUser is the counter of bytes that a path copied inside its process.
+const CopiedInUser = "copied_in_user_bytes"
+
+// Counter returns the counter of that name, to be kept by whoever counts often.
+func (c *Counters) Counter(name string) *atomic.Int64 {
+	c.mu.RLock()
+	n := c.counts[name]
+	c.mu.RUnlock()
+	if n != nil {
+		return n
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.counts == nil {
+		c.counts = make(map[string]*atomic.Int64)
+	}
+	if c.counts[name] == nil {
+		c.counts[name] = new(atomic.Int64)
+	}
+	return c.counts[name]
+}
+
+// Snapshot returns all counts.
+func (c *Counters) Snapshot() map[string]int64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	counts := make(map[string]int64, len(c.counts))
+	for name, n := range c.counts {
+		counts[name] = n.Load()
+	}
+	return counts
+}

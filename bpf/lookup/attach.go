@@ -1,0 +1,58 @@
+package lookup
+
+import (
+	"errors"
+	"fmt"
+	"net"
+
+	"github.com/cilium/ebpf/link"
+)
+
+// Mode says where in the receive path of an interface the program runs.
+type Mode string
+
+// The modes.
+const (
+	// Native: in the driver, before a socket buffer is made.
+	Native Mode = "native"
+	// Generic: in the stack, for drivers without XDP, loopback for one.
+	Generic Mode = "generic"
+)
+
+// Attachment is the program on one interface.
+type Attachment struct {
+	Mode Mode
+	link link.Link
+}
+
+// Attach puts the program on an interface, in native mode if its driver has it.
+// On a veth pair the other end must run an XDP program as well, or it can't
+// receive what is sent back (package xdppass has one that does nothing). The
+// program is detached by Close or when the process ends.
+func (t *Table) Attach(interfaceName string) (*Attachment, error) {
+	i, err := net.InterfaceByName(interfaceName)
+	if err != nil {
+		return nil, fmt.Errorf("attach the lookup program to %q: %w", interfaceName, err)
+	}
+	native, nativeErr := link.AttachXDP(link.XDPOptions{Program: t.objects.AnswerLookups, Interface: i.Index, Flags: link.XDPDriverMode})
+	if nativeErr == nil {
+		return &Attachment{Native, native}, nil
+	}
+	generic, err := link.AttachXDP(link.XDPOptions{Program: t.objects.AnswerLookups, Interface: i.Index, Flags: link.XDPGenericMode})
+	if err != nil {
+		return nil, fmt.Errorf("attach the lookup program to %s: %w", interfaceName, errors.Join(nativeErr, err))
+	}
+	return &Attachment{Generic, generic}, nil
+}
+
+// Close detaches the program.
+func (a *Attachment) Close() error { return a.link.Close() }
+
+// Supported returns nil if this machine can load the program, else why not.
+func Supported() error {
+	t, err := Open(Options{Port: 1, Entries: 1, Locations: 1, Contents: 1, Sessions: 1})
+	if err != nil {
+		return err
+	}
+	return t.Close()
+}

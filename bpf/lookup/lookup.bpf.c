@@ -59,7 +59,7 @@ enum outcome {
 	PASS_INLINE,	   /* a small file's bytes not in the table */
 	PASS_SYMLINK,	   /* a symbolic link before the path's end */
 	PASS_CHANGING,	   /* the tables changed during the walk */
-	PASS_NO_ROOM,	   /* the packet could not be grown to the answer's size */
+	PASS_NO_ROOM,	   /* the packet could not be cut to the answer's size */
 	OUTCOMES,
 };
 
@@ -124,6 +124,10 @@ struct location_key {
 	__u64 inode;
 	__u64 index;
 };
+
+/* Behind a request for a small file's bytes comes padding of the size of the
+ * largest of them, so that the answer fits where the request was. */
+#define PADDING MAX_INLINE
 
 /* A small file's bytes, in three sizes so that a million short files don't take
  * a gigabyte. */
@@ -366,10 +370,16 @@ static __always_inline __u64 sum_pseudo_header(void *addresses, __u32 size, __u3
 /* Whether a request's UDP checksum is right. One that was sent from this very
  * kernel may hold no more than the sum of the pseudo-header, to be completed by
  * hardware that it never reaches. */
-static __always_inline int checksum_is_right(struct udphdr *udp, __u64 pseudo_header)
+static __always_inline int checksum_is_right(struct udphdr *udp, __u64 pseudo_header, int padded)
 {
+	__be32 *padding = (__be32 *)((void *)(udp + 1) + sizeof(struct request));
 	__u64 all = pseudo_header + (__u32)bpf_csum_diff(0, 0, (__be32 *)udp, sizeof(*udp) + sizeof(struct request), 0);
 
+	/* bpf_csum_diff takes 512 bytes at most. */
+	if (padded) {
+		all += (__u32)bpf_csum_diff(0, 0, padding, PADDING / 2, 0);
+		all += (__u32)bpf_csum_diff(0, 0, padding + PADDING / 8, PADDING / 2, 0);
+	}
 	return fold(all) == 0xffff || udp->check == fold(pseudo_header);
 }
 
@@ -423,14 +433,17 @@ static __always_inline int answer_ipv4(struct xdp_md *ctx)
 		return pass(OTHER_TRAFFIC);
 	if (ip->protocol != IPPROTO_UDP || udp->dest != server_port || (server_ipv4 && ip->daddr != server_ipv4))
 		return pass(OTHER_TRAFFIC);
+	int padded = request->flags & WANT_INLINE;
+	__u32 length = sizeof(*udp) + sizeof(*request) + (padded ? PADDING : 0);
+	if (padded && (void *)(request + 1) + PADDING > end)
+		return pass(PASS_HEADERS);
 	if (ip->version != 4 || ip->ihl != 5 || (ip->frag_off & bpf_htons(IP_FRAGMENTED)) ||
-	    udp->len != bpf_htons(sizeof(*udp) + sizeof(*request)) ||
-	    ip->tot_len != bpf_htons(sizeof(*ip) + sizeof(*udp) + sizeof(*request)))
+	    udp->len != bpf_htons(length) || ip->tot_len != bpf_htons(sizeof(*ip) + length))
 		return pass(PASS_HEADERS);
 	if (fold((__u32)bpf_csum_diff(0, 0, (__be32 *)ip, sizeof(*ip), 0)) != 0xffff)
 		return pass(PASS_CHECKSUM);
 	/* Over IPv4 a checksum of zero says that there is none. */
-	if (udp->check && !checksum_is_right(udp, sum_pseudo_header(&ip->saddr, 8, sizeof(*udp) + sizeof(*request))))
+	if (udp->check && !checksum_is_right(udp, sum_pseudo_header(&ip->saddr, 8, length), padded))
 		return pass(PASS_CHECKSUM);
 
 	__u32 zero = 0, content_size = 0;
@@ -444,7 +457,6 @@ static __always_inline int answer_ipv4(struct xdp_md *ctx)
 	__u32 payload = ANSWER_SIZE + (content_size & 2047);
 	if (payload > ANSWER_SIZE + MAX_INLINE)
 		return pass(PASS_NO_ROOM);
-	/* A frame may end behind its datagram (padding): cut or grown to fit. */
 	long frame = sizeof(*ethernet) + sizeof(*ip) + sizeof(*udp) + payload;
 	if (bpf_xdp_adjust_tail(ctx, frame - (end - data)))
 		return pass(PASS_NO_ROOM);
@@ -488,10 +500,13 @@ static __always_inline int answer_ipv6(struct xdp_md *ctx)
 	if ((server_ipv6[0] | server_ipv6[1]) &&
 	    (destination[0] != server_ipv6[0] || destination[1] != server_ipv6[1]))
 		return pass(OTHER_TRAFFIC);
-	if (ip->version != 6 || udp->len != bpf_htons(sizeof(*udp) + sizeof(*request)) ||
-	    ip->payload_len != udp->len)
+	int padded = request->flags & WANT_INLINE;
+	__u32 length = sizeof(*udp) + sizeof(*request) + (padded ? PADDING : 0);
+	if (padded && (void *)(request + 1) + PADDING > end)
 		return pass(PASS_HEADERS);
-	if (!checksum_is_right(udp, sum_pseudo_header(&ip->saddr, 32, sizeof(*udp) + sizeof(*request))))
+	if (ip->version != 6 || udp->len != bpf_htons(length) || ip->payload_len != udp->len)
+		return pass(PASS_HEADERS);
+	if (!checksum_is_right(udp, sum_pseudo_header(&ip->saddr, 32, length), padded))
 		return pass(PASS_CHECKSUM);
 
 	__u32 zero = 0, content_size = 0;

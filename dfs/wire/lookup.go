@@ -7,10 +7,16 @@ import (
 
 var le = binary.LittleEndian
 
-// Sizes of the lookup datagrams in bytes. A request always has the same size; an
-// answer is AnswerSize plus the bytes of a small file.
+// Sizes of the lookup datagrams in bytes. A request has RequestSize bytes, and
+// with WantInline InlineRequestSize: then it is padded, so that no answer is
+// longer than its request. That keeps the server from being used to amplify a
+// flood, and lets a driver answer that can't make a packet grow (a veth has room
+// for what came in and no more). An answer is AnswerSize plus the bytes of a
+// small file.
 const (
-	RequestSize   = 40 + MaxComponents*16
+	RequestSize       = 40 + MaxComponents*16
+	InlineRequestSize = RequestSize + MaxInline
+
 	attributeSize = 64
 	addressSize   = 24
 	locationSize  = 24 + MaxReplicas*addressSize
@@ -126,13 +132,18 @@ func (q *LookupRequest) Append(b []byte) []byte {
 	for i := range q.Names {
 		b = append(b, q.Names[i][:]...)
 	}
+	if q.Flags&WantInline != 0 {
+		b = append(b, padding[:]...)
+	}
 	return b
 }
 
+var padding [MaxInline]byte
+
 // Parse reads a request's datagram into q. Names that are not in use must be
-// zero, so that a request has exactly one form.
+// zero; the padding is ignored.
 func (q *LookupRequest) Parse(b []byte) error {
-	if len(b) != RequestSize {
+	if len(b) < RequestSize {
 		return malformed("lookup request has %d bytes, must have %d", len(b), RequestSize)
 	}
 	if string(b[:4]) != requestMagic {
@@ -147,6 +158,13 @@ func (q *LookupRequest) Parse(b []byte) error {
 	q.Components = b[5]
 	if q.Flags = le.Uint16(b[6:]); q.Flags&^knownLookupFlags != 0 {
 		return malformed("lookup request has unknown flags %#x", q.Flags&^knownLookupFlags)
+	}
+	size := RequestSize
+	if q.Flags&WantInline != 0 {
+		size = InlineRequestSize
+	}
+	if len(b) != size {
+		return malformed("lookup request with flags %#x has %d bytes, must have %d", q.Flags, len(b), size)
 	}
 	q.ID = le.Uint64(b[8:])
 	q.Session = le.Uint64(b[16:])

@@ -54,7 +54,7 @@ func TestBadLookupDatagramsAreRefused(t *testing.T) {
 	}
 	for name, datagram := range map[string][]byte{
 		"empty":         {},
-		"truncated":     damage(0, 'W')[:RequestSize-1],
+		"truncated":     damage(0, 'W')[:InlineRequestSize-1],
 		"oversized":     append(damage(0, 'W'), 0),
 		"magic":         damage(0, 'X'),
 		"version":       damage(4, Version+1),
@@ -62,6 +62,7 @@ func TestBadLookupDatagramsAreRefused(t *testing.T) {
 		"flags":         damage(7, 0x80),
 		"reserved":      damage(36, 1),
 		"trailing name": damage(RequestSize-1, 1),
+		"not padded":    damage(0, 'W')[:RequestSize],
 	} {
 		var q LookupRequest
 		require.ErrorIs(t, q.Parse(datagram), ErrMalformed, name)
@@ -121,7 +122,9 @@ func FuzzLookupRequest(f *testing.F) {
 	f.Fuzz(func(t *testing.T, datagram []byte) {
 		var q LookupRequest
 		if q.Parse(datagram) == nil {
-			require.Equal(t, datagram, q.Append(nil))
+			again := q.Append(nil)
+			require.Len(t, again, len(datagram))
+			require.Equal(t, datagram[:RequestSize], again[:RequestSize])
 		}
 	})
 }

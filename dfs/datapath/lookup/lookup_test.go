@@ -55,7 +55,8 @@ func TestEveryConcurrentLookupGetsItsOwnAnswer(t *testing.T) {
 		for g := range uint64(2 * maxSockets) {
 			all.Go(func() {
 				for i := range uint64(20) {
-					q := wire.LookupRequest{Start: g*100 + i, ChunkIndex: uint32(i), Components: 3}
+					q := wire.LookupRequest{Start: g*100 + i, ChunkIndex: uint32(i), Components: 3,
+						Flags: uint16(i) & wire.WantInline}
 					a, err := transport.Lookup(t.Context(), &q)
 					require.NoError(t, err)
 					require.Equal(t, q.Start, a.Attributes.Inode)

@@ -129,7 +129,7 @@ func newUDPWorker(conn *net.UDPConn, counters *datapath.Counters) *udpWorker {
 	}
 	for i := range batch {
 		// One byte more than a request has, so that an oversized one is seen.
-		w.requests[i].Buffers = [][]byte{make([]byte, wire.RequestSize+1)}
+		w.requests[i].Buffers = [][]byte{make([]byte, wire.InlineRequestSize+1)}
 		w.answers[i].Buffers = [][]byte{make([]byte, 0, wire.MaxAnswerSize)}
 	}
 	return w

@@ -1,6 +1,9 @@
 package results
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Names of the files in a run directory.
 const (
@@ -78,4 +81,101 @@ type Environment struct {
 	Paths map[string]string `json:"paths"`
 	// Versions are those of the modules the numbers depend on.
 	Versions map[string]string `json:"versions"`
+}
+
+// MaxRepetitions is the most repetitions an experiment may plan for a cell.
+const MaxRepetitions = 10_000
+
+func (p *Plan) check() error {
+	if p.Schema != Schema {
+		return fmt.Errorf("schema is %d, this program reads %d", p.Schema, Schema)
+	}
+	if err := checkName("run", p.Run); err != nil {
+		return err
+	}
+	seen := map[string]bool{}
+	for _, e := range p.Experiments {
+		if seen[e.Name] {
+			return fmt.Errorf("experiment %s is planned twice", e.Name)
+		}
+		seen[e.Name] = true
+		if err := e.check(); err != nil {
+			return fmt.Errorf("experiment %s: %w", e.Name, err)
+		}
+	}
+	return nil
+}
+
+func (p *Plan) experiment(name string) (PlannedExperiment, bool) {
+	for _, e := range p.Experiments {
+		if e.Name == name {
+			return e, true
+		}
+	}
+	return PlannedExperiment{}, false
+}
+
+// holds reports why a record is none of this plan's.
+func (p *Plan) holds(r *Record) error {
+	if r.Run != p.Run {
+		return fmt.Errorf("the record is of run %q, the plan of run %q", r.Run, p.Run)
+	}
+	if _, ok := p.experiment(r.Experiment); !ok {
+		return fmt.Errorf("experiment %q is not in the plan", r.Experiment)
+	}
+	return nil
+}
+
+func (e *PlannedExperiment) check() error {
+	if err := checkName("name", e.Name); err != nil {
+		return err
+	}
+	if e.Repetitions < 1 || e.Repetitions > MaxRepetitions {
+		return fmt.Errorf("%d repetitions: from 1 to %d are possible", e.Repetitions, MaxRepetitions)
+	}
+	if len(e.Factors) > MaxFactors {
+		return fmt.Errorf("%d factors, more than %d", len(e.Factors), MaxFactors)
+	}
+	seen := map[string]bool{}
+	for _, f := range e.Factors {
+		if err := checkName("factor", f.Name); err != nil {
+			return err
+		}
+		if seen[f.Name] {
+			return fmt.Errorf("factor %s is given twice", f.Name)
+		}
+		seen[f.Name] = true
+		for _, level := range f.Levels {
+			if err := checkLevel(level); err != nil {
+				return fmt.Errorf("factor %s: %w", f.Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+func (e *Environment) check() error {
+	if e.Schema != Schema {
+		return fmt.Errorf("schema is %d, this program reads %d", e.Schema, Schema)
+	}
+	if e.CPUs < 1 || e.MemoryBytes < 1 {
+		return fmt.Errorf("a machine with %d CPUs and %d bytes of memory can't have run this", e.CPUs, e.MemoryBytes)
+	}
+	return nil
+}
+
+// differs says in what two environments differ so much that trials in one can't
+// be compared with trials in the other, or "".
+func (e *Environment) differs(other Environment) string {
+	switch {
+	case e.Commit != other.Commit:
+		return fmt.Sprintf("at commit %s, this is %s", e.Commit, other.Commit)
+	case e.Dirty != other.Dirty:
+		return "before or after the code had uncommitted changes"
+	case e.Kernel != other.Kernel:
+		return fmt.Sprintf("on kernel %s, this is %s", e.Kernel, other.Kernel)
+	case e.CPU != other.CPU || e.CPUs != other.CPUs:
+		return fmt.Sprintf("on %d CPUs %s, these are %d %s", e.CPUs, e.CPU, other.CPUs, other.CPU)
+	}
+	return ""
 }

@@ -6,6 +6,13 @@
 // a run directory, analysis reads one and nothing else. Units are in the names
 // of the fields. An absent field means "not measured" and is never zero, so
 // every measurement that can be missing is a pointer.
+//
+// An experiment makes a directory with [Create] (or goes on with one with
+// [Resume]) and gives each trial's [Record] to [Writer.Append]. An analysis
+// calls [Open] and asks the records through [Metric], so that everybody means
+// the same by "CPU seconds per operation". What is read is checked as strictly
+// as what is written: a field without "omitempty" must be there, and anything
+// wrong is one error that names file and line.
 package results
 
 // Schema is the version of the record format that this package writes. A
@@ -22,10 +29,6 @@ const (
 // second time under another name. The difference between the two is the noise
 // of the run.
 const ControlAA = "A/A"
-
-// Cell is one combination of factor levels, by factor name. A level is a
-// string, a float64 or a bool: what JSON can hold as a scalar.
-type Cell map[string]any
 
 // Record is what one trial yields.
 type Record struct {
@@ -47,7 +50,7 @@ type Record struct {
 	// Where it is false, Reason says why.
 	Valid bool `json:"valid"`
 	// Unsupported says that this machine can't run the cell. Valid is false then.
-	Unsupported bool   `json:"unsupported,omitempty"`
+	Unsupported bool   `json:"unsupported,omitzero"`
 	Reason      string `json:"reason"`
 	// Proof holds the counters by which the data paths show they were taken.
 	Proof map[string]int64 `json:"proof,omitempty"`

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"waggle/dfs/datapath"
+	"waggle/dfs/datapath/machine"
+	"waggle/dfs/datapath/read"
+)
+
+func doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "doctor",
+		Usage: "say what this machine supports, and why not",
+		Flags: []cli.Flag{jsonFlag()},
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("doctor takes no arguments, got %q", c.Args().First())
+			}
+			report := diagnose()
+			if c.Bool("json") {
+				return printJSON(c.App.Writer, report)
+			}
+			printDiagnosis(c.App.Writer, report)
+			return nil
+		},
+	}
+}
+
+type diagnosis struct {
+	Machine machine.Facts `json:"machine"`
+	Paths   []pathSupport `json:"paths"`
+}
+
+type pathSupport struct {
+	Path      string `json:"path"`
+	Summary   string `json:"summary"`
+	EBPF      bool   `json:"ebpf"`
+	Supported bool   `json:"supported"`
+	Reason    string `json:"reason,omitempty"`
+}
+
+// allPaths lists every registered data path, by operation.
+func allPaths() []datapath.Info {
+	return infos(&read.Paths)
+}
+
+func infos[P interface{ About() datapath.Info }](registry *datapath.Registry[P]) []datapath.Info {
+	var list []datapath.Info
+	for _, path := range registry.All() {
+		list = append(list, path.About())
+	}
+	return list
+}
+
+func diagnose() diagnosis {
+	d := diagnosis{Machine: machine.Inspect(), Paths: []pathSupport{}}
+	for _, info := range allPaths() {
+		p := pathSupport{Path: info.String(), Summary: info.Summary, EBPF: info.EBPF, Supported: true}
+		if err := info.Supported(); err != nil {
+			p.Supported, p.Reason = false, err.Error()
+		}
+		d.Paths = append(d.Paths, p)
+	}
+	return d
+}
+
+func printDiagnosis(w io.Writer, d diagnosis) {
+	m := d.Machine
+	fmt.Fprintf(w, "kernel   %s %s, %d CPUs, %s of memory\n", m.Kernel, m.Architecture, m.CPUs, humanize.IBytes(m.MemoryBytes))
+	fmt.Fprintf(w, "BTF      %s\n", yesNo(m.BTF, "yes", "no: CO-RE programs can't load"))
+	fmt.Fprintf(w, "cgroup2  %s\n", yesNo(m.Cgroup2 != "", m.Cgroup2, "not mounted: programs can't be attached to a control group"))
+	fmt.Fprintf(w, "user     %d\n", m.UID)
+	for _, name := range slices.Sorted(maps.Keys(m.Capabilities)) {
+		fmt.Fprintf(w, "         %-16s %s\n", name, yesNo(m.Capabilities[name], "yes", "no"))
+	}
+	for _, unknown := range m.Unknown {
+		fmt.Fprintf(w, "unknown  %s\n", unknown)
+	}
+	for _, p := range d.Paths {
+		fmt.Fprintf(w, "%-24s %s\n", p.Path, yesNo(p.Supported, "supported: "+p.Summary, "NOT supported: "+p.Reason))
+	}
+}
+
+func yesNo(condition bool, yes, no string) string {
+	if condition {
+		return yes
+	}
+	return no
+}

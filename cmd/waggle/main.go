@@ -1,0 +1,120 @@
+// Command waggle is everything: the roles of the file system, the commands that
+// use it, and the experiments. `waggle help` lists the subcommands, which have
+// one file each here and no logic of their own.
+//
+// Exit codes: 0 done; 1 failed; 2 wrong usage; 3 not supported on this machine;
+// 4 experiments ran, but trials are invalid.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/urfave/cli/v2"
+
+	"waggle/dfs/datapath"
+)
+
+// commands lists the subcommands in the order in which help shows them.
+func commands() []*cli.Command {
+	return []*cli.Command{
+		doctorCommand(),
+	}
+}
+
+// Exit codes. A command that needs another one than its error implies returns
+// an error made by cli.Exit.
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitUnsupported = 3
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	// After the first signal a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
+}
+
+// run carries out one command line and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	app := newApp(stdout, stderr)
+	err := app.RunContext(ctx, flagsFirst(app, args))
+	if err != nil && err.Error() != "" {
+		fmt.Fprintf(stderr, "waggle: %v\n", err)
+	}
+	return exitCode(err)
+}
+
+func newApp(stdout, stderr io.Writer) *cli.App {
+	app := &cli.App{
+		Name:           "waggle",
+		Usage:          "a distributed file system over interchangeable data paths, and the measurements to choose between them",
+		Version:        version(),
+		Commands:       commands(),
+		Writer:         stdout,
+		ErrWriter:      stderr,
+		ExitErrHandler: func(*cli.Context, error) {}, // run decides
+		OnUsageError:   onUsageError,
+		Action: func(c *cli.Context) error {
+			if c.Args().Present() {
+				return usagef("there is no command %q: `waggle help` lists them", c.Args().First())
+			}
+			return cli.ShowAppHelp(c)
+		},
+	}
+	prepare(app.Commands)
+	return app
+}
+
+// prepare gives every command what all of them share.
+func prepare(list []*cli.Command) {
+	for _, command := range list {
+		command.OnUsageError = onUsageError
+		nameVariables(command.Flags)
+		prepare(command.Subcommands)
+	}
+}
+
+func onUsageError(c *cli.Context, err error, _ bool) error {
+	name := "waggle"
+	if c.Command != nil && c.Command.Name != "" && c.Command.Name != name {
+		name += " " + c.Command.Name
+	}
+	return usagef("%v: see `%s --help`", err, name)
+}
+
+// errUsage is wrapped by errors about the command line itself.
+var errUsage = errors.New("wrong usage")
+
+type usageError struct{ text string }
+
+func (e usageError) Error() string { return e.text }
+func (e usageError) Unwrap() error { return errUsage }
+
+// usagef returns an error that makes waggle exit with exitUsage.
+func usagef(format string, args ...any) error {
+	return usageError{fmt.Sprintf(format, args...)}
+}
+
+func exitCode(err error) int {
+	var coder cli.ExitCoder
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &coder):
+		return coder.ExitCode()
+	case errors.Is(err, errUsage), errors.Is(err, datapath.ErrUnknown):
+		return exitUsage
+	case errors.Is(err, datapath.ErrUnsupported):
+		return exitUnsupported
+	default:
+		return exitFailed
+	}
+}

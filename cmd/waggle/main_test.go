@@ -1,0 +1,79 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"github.com/urfave/cli/v2"
+
+	"waggle/dfs/datapath"
+)
+
+// waggle runs a command line in this process.
+func waggle(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), append([]string{"waggle"}, args...), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func TestWrongUsageExitsWith2AndOneLine(t *testing.T) {
+	for _, args := range [][]string{{"nosuch"}, {"doctor", "--nosuch"}, {"doctor", "surplus"}} {
+		code, _, stderr := waggle(t, args...)
+		require.Equal(t, exitUsage, code, args)
+		require.Regexp(t, `^waggle: [^\n]+\n$`, stderr, args)
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	require.Equal(t, 0, exitCode(nil))
+	require.Equal(t, 1, exitCode(errors.New("x")))
+	require.Equal(t, 2, exitCode(fmt.Errorf("x: %w", datapath.ErrUnknown)))
+	require.Equal(t, 3, exitCode(fmt.Errorf("x: %w", datapath.ErrUnsupported)))
+	require.Equal(t, 4, exitCode(cli.Exit("invalid trials", 4)))
+}
+
+func TestEveryFlagHasAVariable(t *testing.T) {
+	var check func(list []*cli.Command)
+	check = func(list []*cli.Command) {
+		for _, command := range list {
+			for _, flag := range command.Flags {
+				if flag == cli.HelpFlag {
+					continue
+				}
+				require.NotEmpty(t, reflect.ValueOf(flag).Elem().FieldByName("EnvVars").Interface(), "%s --%s", command.Name, flag.Names()[0])
+			}
+			check(command.Subcommands)
+		}
+	}
+	check(newApp(nil, nil).Commands)
+}
+
+func TestFlagsMayStandBehindArguments(t *testing.T) {
+	app := &cli.App{Commands: []*cli.Command{{Name: "run", Flags: []cli.Flag{jsonFlag(), metaFlag()}}}}
+	for _, c := range []struct{ have, want []string }{
+		{[]string{"w"}, []string{"w"}},
+		{[]string{"w", "nosuch", "--x"}, []string{"w", "nosuch", "--x"}},
+		{[]string{"w", "run", "a", "--json", "b", "--meta", "m", "-"}, []string{"w", "run", "--json", "--meta", "m", "--", "a", "b", "-"}},
+		{[]string{"w", "run", "a", "--meta=m", "--", "--json"}, []string{"w", "run", "--meta=m", "--", "a", "--json"}},
+		{[]string{"w", "run", "--meta"}, []string{"w", "run", "--meta"}},
+	} {
+		require.Equal(t, c.want, flagsFirst(app, c.have))
+	}
+}
+
+func TestDoctorPrintsJSON(t *testing.T) {
+	code, stdout, stderr := waggle(t, "doctor", "--json")
+	require.Zero(t, code, stderr)
+	var d diagnosis
+	require.NoError(t, json.Unmarshal([]byte(stdout), &d))
+	require.NotEmpty(t, d.Machine.Kernel)
+	code, stdout, _ = waggle(t, "doctor")
+	require.Zero(t, code)
+	require.Contains(t, stdout, "kernel")
+}

@@ -1,0 +1,3 @@
+package sockmap
+
+//go:generate go tool bpf2go -target bpfel -cflags "-O2 -g -Wall -Werror -I/usr/include/x86_64-linux-gnu" -type direction ingress ingress.bpf.c

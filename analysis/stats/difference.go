@@ -1,0 +1,39 @@
+package stats
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/aclements/go-moremath/stats"
+)
+
+// MannWhitney gives the two-sided p-value of the Mann-Whitney U test: how
+// likely two samples at least this different are if nothing distinguishes
+// their cells. Samples that can't be told apart, or are empty, give 1.
+func MannWhitney(baseline, treatment Sample) float64 {
+	result, err := stats.MannWhitneyUTest(baseline.Values(), treatment.Values(), stats.LocationDiffers)
+	if err != nil {
+		return 1
+	}
+	return min(result.P, 1)
+}
+
+// Adjust corrects p-values for having asked many questions: claiming those that
+// are at most Alpha afterwards leaves at most that share of the claims wrong,
+// on average (Benjamini and Hochberg 1995). Where no question has a difference
+// behind it, even one claim comes up in at most that share of runs.
+func Adjust(p []float64) []float64 {
+	order := make([]int, len(p))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(p[a], p[b]) })
+	adjusted := make([]float64, len(p))
+	smallest := 1.0
+	for rank := len(p); rank > 0; rank-- {
+		i := order[rank-1]
+		smallest = min(smallest, p[i]*float64(len(p))/float64(rank))
+		adjusted[i] = smallest
+	}
+	return adjusted
+}

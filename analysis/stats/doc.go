@@ -1,0 +1,39 @@
+// Package stats decides what a run's records allow to be said.
+//
+// The way from records to a conclusion:
+//
+//   - [GroupRecords] gathers the trials of each cell of an experiment; [PairUp]
+//     finds the groups that differ in one thing only.
+//   - [MeasureNoise] takes from the control twins (A/A) how different two
+//     identical cells came out.
+//   - [Judge] answers "is the treatment better than the baseline?" for many
+//     pairs at once.
+//
+// # Method
+//
+// A timing is summarised by its median, and two timings by the ratio of their
+// medians, treatment over baseline, with a 95 % percentile bootstrap interval.
+// Trials of one repetition ran in one interleaved block, so where both sides
+// have the same repetitions, blocks are resampled rather than trials: what made
+// a whole block slow then cancels. "Is there a difference at all" is the
+// two-sided Mann-Whitney U test, its p-values adjusted over everything that is
+// asked in one call so that among the differences found at most 5 % are
+// expected to be none (Benjamini and Hochberg 1995). A difference is claimed
+// only if that test finds it, the interval excludes "equal", and it is larger
+// than the A/A noise.
+//
+// A metric that counts rather than times, and comes out the same in every
+// repetition, is compared exactly.
+//
+// Everything here is a function of the set of records: their order doesn't
+// matter, and the bootstrap's seed comes from the values, so the same records
+// give the same bytes.
+//
+// # Rejected
+//
+// Wilcoxon's signed-rank test would use the pairing, but can't reach 5 % with
+// five repetitions, and quick runs have few. Holm's correction bounds the
+// chance of even one wrong claim, but then five repetitions could never decide
+// a sweep of more than six cells, however plain the differences. Means and
+// t-tests assume what latencies don't keep.
+package stats

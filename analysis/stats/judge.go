@@ -1,0 +1,207 @@
+package stats
+
+import (
+	"fmt"
+	"math"
+
+	"waggle/results"
+)
+
+// Verdict is what may be said about treatment and baseline.
+type Verdict string
+
+// The verdicts.
+const (
+	Better       Verdict = "better"
+	Worse        Verdict = "worse"
+	NoDifference Verdict = "no difference"
+	// Undecided: the data are too few or too noisy to say, Reason says which.
+	Undecided Verdict = "undecided"
+)
+
+const (
+	// Negligible is the relative difference below which an interval that
+	// includes "equal" is called no difference. It is 5 %.
+	Negligible = 0.05
+	// countTolerance is how far the repetitions of a counted metric may spread,
+	// relative to their median, and still be compared as a count: heartbeats and
+	// the odd control message are counted too.
+	countTolerance = 0.005
+	// sameCount is what rounding may do to two equal quotients.
+	sameCount = 1e-9
+)
+
+// Question asks whether a treatment differs from a baseline in one metric.
+type Question struct {
+	Metric              results.Metric
+	Baseline, Treatment Sample
+	// Interleaved says that both sides' trials were interleaved in one run. Only
+	// then is a difference between timings due to the treatment. Without it
+	// nothing is claimed, except of counts.
+	Interleaved bool
+	// Noise is that of the run, nil if it isn't known: nothing is then claimed,
+	// except of counts.
+	Noise *Noise
+}
+
+// Comparison is the answer to a question, with the numbers behind it.
+type Comparison struct {
+	Metric    string  `json:"metric"`
+	Unit      string  `json:"unit"`
+	Baseline  Summary `json:"baseline"`
+	Treatment Summary `json:"treatment"`
+	// Exact says that counts were compared, with no statistics involved.
+	Exact bool `json:"exact"`
+	// Paired says that the interval comes from resampling whole repetitions.
+	Paired bool `json:"paired"`
+	// Ratio is treatment over baseline. It is absent where the baseline is zero.
+	Ratio *Interval `json:"ratio,omitempty"`
+	// P is the Mann-Whitney test's p-value, AdjustedP the same corrected for all
+	// questions asked together. Both are 1 where the test wasn't made.
+	P         float64 `json:"p"`
+	AdjustedP float64 `json:"adjusted_p"`
+	// Noise is the A/A spread: no difference below it is claimed.
+	Noise *float64 `json:"noise,omitempty"`
+	// Detectable is the smallest relative difference that this comparison could
+	// have found four times out of five.
+	Detectable *float64 `json:"detectable,omitempty"`
+	Verdict    Verdict  `json:"verdict"`
+	// Reason is one line for people; it always says why a verdict is Undecided.
+	Reason   string   `json:"reason"`
+	Warnings []string `json:"warnings,omitempty"`
+}
+
+// Judge answers questions together, so that asking many of them doesn't make
+// one of them come true by chance. The i-th answer is to the i-th question.
+func Judge(questions []Question) []Comparison {
+	answers := make([]Comparison, len(questions))
+	var tested []int
+	var p []float64
+	for i, q := range questions {
+		answers[i] = measure(q)
+		if !answers[i].Exact {
+			tested = append(tested, i)
+			p = append(p, answers[i].P)
+		}
+	}
+	for k, adjusted := range Adjust(p) {
+		answers[tested[k]].AdjustedP = adjusted
+	}
+	for i, q := range questions {
+		answers[i].Verdict, answers[i].Reason = decide(q, &answers[i])
+	}
+	return answers
+}
+
+// measure computes everything about a question that doesn't depend on the
+// others.
+func measure(q Question) Comparison {
+	c := Comparison{
+		Metric: q.Metric.Name, Unit: q.Metric.Unit,
+		Baseline: Summarize(q.Baseline), Treatment: Summarize(q.Treatment),
+		P: 1, AdjustedP: 1,
+	}
+	if q.Metric.Exact && isCount(c.Baseline) && isCount(c.Treatment) {
+		c.Exact = true
+		c.Baseline.Warnings, c.Treatment.Warnings = nil, nil
+		if c.Baseline.Median > 0 {
+			ratio := c.Treatment.Median / c.Baseline.Median
+			c.Ratio = &Interval{ratio, ratio, ratio}
+		}
+		return c
+	}
+	c.Paired = q.Interleaved && sameRepetitions(q.Baseline, q.Treatment)
+	if ratio, ok := Ratio(q.Baseline, q.Treatment, c.Paired); ok {
+		smallest := detectable(ratio)
+		if q.Noise != nil {
+			smallest = max(smallest, q.Noise.Spread)
+		}
+		c.Ratio, c.Detectable = &ratio, &smallest
+	}
+	c.P = MannWhitney(q.Baseline, q.Treatment)
+	if q.Noise != nil {
+		c.Noise = &q.Noise.Spread
+	}
+	c.Warnings = warnings(q, c)
+	return c
+}
+
+func warnings(q Question, c Comparison) []string {
+	var w []string
+	if n := min(c.Baseline.N, c.Treatment.N); n < EnoughRepetitions {
+		w = append(w, tooFew(n))
+	}
+	if q.Noise == nil {
+		w = append(w, "no A/A control: the noise of this run is not known")
+	}
+	if q.Noise != nil && q.Noise.Systematic {
+		w = append(w, "the A/A control's twins differ by more than chance")
+	}
+	return w
+}
+
+// isCount reports whether a counted metric's repetitions agree. One repetition
+// alone can't show that.
+func isCount(s Summary) bool {
+	return s.N >= 2 && s.Max-s.Min <= countTolerance*s.Median
+}
+
+func decide(q Question, c *Comparison) (Verdict, string) {
+	switch {
+	case c.Baseline.N == 0:
+		return Undecided, "the baseline has no valid trial"
+	case c.Treatment.N == 0:
+		return Undecided, "the treatment has no valid trial"
+	case c.Exact:
+		return decideCount(q.Metric, c)
+	case c.Ratio == nil:
+		return Undecided, "a ratio needs values above zero"
+	case min(c.Baseline.N, c.Treatment.N) < MinRepetitions:
+		return Undecided, fmt.Sprintf("too few repetitions: %d and %d, a difference can't be told from chance below %d",
+			c.Baseline.N, c.Treatment.N, MinRepetitions)
+	case !q.Interleaved:
+		return Undecided, "the two sides did not run interleaved: what differs may be the machine"
+	case q.Noise == nil:
+		return Undecided, "no A/A control: the noise of this run is not known"
+	}
+	return decideTiming(q.Metric, c)
+}
+
+// decideCount compares counts: equal repetitions exactly, and those that spread
+// a little only beyond the tolerance for that.
+func decideCount(m results.Metric, c *Comparison) (Verdict, string) {
+	a, b := c.Baseline.Median, c.Treatment.Median
+	tolerance := sameCount
+	if c.Baseline.Min != c.Baseline.Max || c.Treatment.Min != c.Treatment.Max {
+		tolerance = countTolerance
+	}
+	if math.Abs(b-a) <= tolerance*max(a, b) {
+		return NoDifference, fmt.Sprintf("both %.4g %s, counted", a, m.Unit)
+	}
+	return direction(m, a, b), fmt.Sprintf("%.4g instead of %.4g %s, counted", b, a, m.Unit)
+}
+
+func decideTiming(m results.Metric, c *Comparison) (Verdict, string) {
+	noise, effect := *c.Noise, Effect(c.Ratio.Value)
+	if c.AdjustedP <= Alpha && excludesEqual(*c.Ratio) && effect > noise {
+		return direction(m, 1, c.Ratio.Value), fmt.Sprintf("%.3gx [%.3g, %.3g], p = %.2g, A/A noise %.1f %%",
+			c.Ratio.Value, c.Ratio.Low, c.Ratio.High, c.AdjustedP, 100*noise)
+	}
+	margin := max(Negligible, noise)
+	if Effect(c.Ratio.Low) <= margin && Effect(c.Ratio.High) <= margin {
+		return NoDifference, fmt.Sprintf("no difference above %.1f %%: %.3gx [%.3g, %.3g]",
+			100*margin, c.Ratio.Value, c.Ratio.Low, c.Ratio.High)
+	}
+	if c.AdjustedP <= Alpha && effect <= noise {
+		return Undecided, fmt.Sprintf("too noisy: a difference of %.1f %% is not above the A/A noise of %.1f %%", 100*effect, 100*noise)
+	}
+	return Undecided, fmt.Sprintf("too noisy: %.3gx [%.3g, %.3g], p = %.2g; differences of %.1f %% could have been found",
+		c.Ratio.Value, c.Ratio.Low, c.Ratio.High, c.AdjustedP, 100**c.Detectable)
+}
+
+func direction(m results.Metric, baseline, treatment float64) Verdict {
+	if (treatment > baseline) == m.HigherBetter {
+		return Better
+	}
+	return Worse
+}

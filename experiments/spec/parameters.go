@@ -1,0 +1,310 @@
+package spec
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
+	"waggle/dfs/wire"
+	"waggle/results"
+)
+
+// Kinds of workload.
+const (
+	SequentialRead  = "sequential-read"  // each client reads its file from start to end, again and again
+	RandomRead      = "random-read"      // requests at random aligned offsets of all files
+	SequentialWrite = "sequential-write" // each client writes its file from start to end, again and again
+	RandomWrite     = "random-write"     // requests at random aligned offsets of a client's own file
+	SmallRead       = "small-read"       // whole small files, opened by name, chosen at random
+	SmallCreate     = "small-create"     // new small files
+	Lookup          = "lookup"           // name to attributes and location, chosen at random
+)
+
+var kinds = []string{SequentialRead, RandomRead, SequentialWrite, RandomWrite, SmallRead, SmallCreate, Lookup}
+
+// Kinds of topology.
+const (
+	Local = "local" // one network namespace, loopback
+	Hosts = "hosts" // a network namespace a role, veth pairs and a bridge
+)
+
+// Floor is the level of a data path's factor that is no data path: the floor
+// control, the same bytes over one bare socket without the DFS.
+const Floor = "floor"
+
+// ClosedLoop is the rate of a closed loop: each client sends its next request
+// when it has the answer to the last one.
+const ClosedLoop = "closed"
+
+// Parameters are what one cell runs with.
+type Parameters struct {
+	Workload, Topology  string
+	Read, Write, Lookup string
+	SizeBytes           int64 // of one request, or of one small file
+	FileBytes           int64 // of one large file
+	Files               int
+	Depth               int // directories above each file
+	Clients             int
+	// Rate is operations a second over all clients; 0 is a closed loop.
+	Rate         float64
+	ChunkServers int
+	Replication  int
+	ChunkBytes   int64
+	MTUBytes     int
+	Offload      bool // segmentation and checksum offloads of the virtual links
+}
+
+// Paths names the data paths that a file may ask for, by operation.
+type Paths struct{ Read, Write, Lookup []string }
+
+// parameter describes one entry of Parameters as it is written in a file.
+type parameter struct {
+	name string
+	// what is said about it in an error and in the documentation.
+	what string
+	// fallback is its level where neither a factor nor `fixed` sets it.
+	fallback any
+	parse    func(level any, paths Paths) (any, error)
+	set      func(p *Parameters, level any)
+}
+
+const maxFileBytes = 16 << 30
+
+// parameters is the table of everything that can be set or varied.
+var parameters = []parameter{
+	choice("workload", "what the clients do", SequentialRead, func(Paths) []string { return kinds },
+		func(p *Parameters, s string) { p.Workload = s }),
+	choice("topology", "where roles live", Local, func(Paths) []string { return []string{Local, Hosts} },
+		func(p *Parameters, s string) { p.Topology = s }),
+	choice("read", "read path", "copy", func(k Paths) []string { return append(slices.Clone(k.Read), Floor) },
+		func(p *Parameters, s string) { p.Read = s }),
+	choice("write", "write path", "chain", func(k Paths) []string { return append(slices.Clone(k.Write), Floor) },
+		func(p *Parameters, s string) { p.Write = s }),
+	choice("lookup", "lookup path", "udp", func(k Paths) []string { return append(slices.Clone(k.Lookup), Floor) },
+		func(p *Parameters, s string) { p.Lookup = s }),
+	size("size_bytes", "bytes of one request", 1, wire.MaxData, 64<<10, func(p *Parameters, n int64) { p.SizeBytes = n }),
+	size("file_bytes", "bytes of one file", 1, maxFileBytes, 64<<20, func(p *Parameters, n int64) { p.FileBytes = n }),
+	count("files", "files in the data set", 1, 1_000_000, 1, func(p *Parameters, n int) { p.Files = n }),
+	count("depth", "directories above each file", 0, wire.MaxComponents-2, 2, func(p *Parameters, n int) { p.Depth = n }),
+	count("clients", "concurrent clients", 1, 1024, 1, func(p *Parameters, n int) { p.Clients = n }),
+	{name: "rate", what: "operations a second, or closed", fallback: ClosedLoop, parse: parseRate, set: setRate},
+	count("chunk_servers", "chunk servers", 1, wire.MaxReplicas, 1, func(p *Parameters, n int) { p.ChunkServers = n }),
+	count("replication", "replicas a chunk", 1, wire.MaxReplicas, 1, func(p *Parameters, n int) { p.Replication = n }),
+	size("chunk_bytes", "bytes a chunk", wire.MinChunkSize, wire.MaxChunkSize, wire.DefaultChunkSize,
+		func(p *Parameters, n int64) { p.ChunkBytes = n }),
+	count("mtu_bytes", "largest packet of a virtual link (topology hosts)", 1280, 65535, 1500, func(p *Parameters, n int) { p.MTUBytes = n }),
+	{name: "offload", what: "segmentation and checksum offloads of the virtual links (topology hosts)", fallback: true,
+		parse: parseBool, set: func(p *Parameters, level any) { p.Offload = level.(bool) }},
+}
+
+func parameterNamed(name string) (parameter, error) {
+	var names []string
+	for _, p := range parameters {
+		if p.name == name {
+			return p, nil
+		}
+		names = append(names, p.name)
+	}
+	return parameter{}, fmt.Errorf("there is no parameter %q: choose one of %s", name, strings.Join(names, ", "))
+}
+
+func choice(name, what, fallback string, allowed func(Paths) []string, set func(*Parameters, string)) parameter {
+	return parameter{name: name, what: what, fallback: fallback,
+		parse: func(level any, paths Paths) (any, error) {
+			s, ok := level.(string)
+			if !ok || !slices.Contains(allowed(paths), s) {
+				return nil, fmt.Errorf("%s=%v: choose one of %s", name, level, strings.Join(allowed(paths), ", "))
+			}
+			return s, nil
+		},
+		set: func(p *Parameters, level any) { set(p, level.(string)) }}
+}
+
+// count is a parameter that is a whole number.
+func count(name, what string, least, most, fallback int, set func(*Parameters, int)) parameter {
+	return parameter{name: name, what: what, fallback: float64(fallback),
+		parse: func(level any, _ Paths) (any, error) { return whole(name, level, int64(least), int64(most)) },
+		set:   func(p *Parameters, level any) { set(p, int(level.(float64))) }}
+}
+
+// size is a count of bytes, which may be written as "64KiB".
+func size(name, what string, least, most, fallback int64, set func(*Parameters, int64)) parameter {
+	return parameter{name: name, what: what, fallback: float64(fallback),
+		parse: func(level any, _ Paths) (any, error) {
+			if s, ok := level.(string); ok {
+				n, err := humanize.ParseBytes(s)
+				if err != nil {
+					return nil, fmt.Errorf("%s=%q is no size: write bytes, or 64KiB, 1MiB, ...", name, s)
+				}
+				level = float64(n)
+			}
+			return whole(name, level, least, most)
+		},
+		set: func(p *Parameters, level any) { set(p, int64(level.(float64))) }}
+}
+
+func whole(name string, level any, least, most int64) (any, error) {
+	n, ok := number(level)
+	if !ok || n != math.Trunc(n) || n < float64(least) || n > float64(most) {
+		return nil, fmt.Errorf("%s=%v: must be a whole number from %d to %d", name, level, least, most)
+	}
+	return n, nil
+}
+
+func number(level any) (float64, bool) {
+	switch n := level.(type) {
+	case int:
+		return float64(n), true
+	case float64:
+		return n, !math.IsNaN(n) && !math.IsInf(n, 0)
+	}
+	return 0, false
+}
+
+const maxRate = 100e6
+
+func parseRate(level any, _ Paths) (any, error) {
+	if level == ClosedLoop {
+		return level, nil
+	}
+	n, ok := number(level)
+	if !ok || n <= 0 || n > maxRate {
+		return nil, fmt.Errorf("rate=%v: must be %q or operations a second, above 0 and at most %.0f", level, ClosedLoop, maxRate)
+	}
+	return n, nil
+}
+
+func setRate(p *Parameters, level any) {
+	if n, ok := level.(float64); ok {
+		p.Rate = n
+	}
+}
+
+func parseBool(level any, _ Paths) (any, error) {
+	switch level {
+	case true, "true":
+		return true, nil
+	case false, "false":
+		return false, nil
+	}
+	return nil, fmt.Errorf("offload=%v: must be true or false", level)
+}
+
+// resolve turns a cell's levels, the fixed parameters and the defaults into
+// what the cell runs with.
+func resolve(levels, fixed results.Cell) (Parameters, error) {
+	var p Parameters
+	for _, q := range parameters {
+		level, ok := levels[q.name]
+		if !ok {
+			level, ok = fixed[q.name]
+		}
+		if !ok {
+			level = q.fallback
+		}
+		q.set(&p, level)
+	}
+	return p, p.check()
+}
+
+// check refuses combinations that can't be run, or would not be what they say.
+func (p Parameters) check() error {
+	if p.Replication > p.ChunkServers {
+		return fmt.Errorf("replication=%d needs as many chunk servers, there are chunk_servers=%d", p.Replication, p.ChunkServers)
+	}
+	if p.ChunkBytes&(p.ChunkBytes-1) != 0 {
+		return fmt.Errorf("chunk_bytes=%d: must be a power of two", p.ChunkBytes)
+	}
+	if err := p.checkFloor(); err != nil {
+		return err
+	}
+	return p.checkSizes()
+}
+
+func (p Parameters) checkSizes() error {
+	switch p.Workload {
+	case SequentialRead, RandomRead:
+		if p.FileBytes%p.SizeBytes != 0 {
+			return fmt.Errorf("size_bytes=%d must divide file_bytes=%d", p.SizeBytes, p.FileBytes)
+		}
+		if int64(p.Files)*p.FileBytes > maxFileBytes {
+			return fmt.Errorf("files=%d of file_bytes=%d are more than the %d bytes allowed", p.Files, p.FileBytes, int64(maxFileBytes))
+		}
+	case SequentialWrite, RandomWrite:
+		if p.FileBytes%p.SizeBytes != 0 {
+			return fmt.Errorf("size_bytes=%d must divide file_bytes=%d", p.SizeBytes, p.FileBytes)
+		}
+		if int64(p.Clients)*p.FileBytes > maxFileBytes {
+			return fmt.Errorf("clients=%d files of file_bytes=%d are more than the %d bytes allowed", p.Clients, p.FileBytes, int64(maxFileBytes))
+		}
+	case SmallRead, SmallCreate, Lookup:
+		if p.SizeBytes > MaxSmallBytes {
+			return fmt.Errorf("size_bytes=%d: %s takes files of at most %d bytes", p.SizeBytes, p.Workload, MaxSmallBytes)
+		}
+	}
+	return nil
+}
+
+// MaxSmallBytes is the largest file of the small-file workloads in bytes.
+const MaxSmallBytes = 64 << 10
+
+// checkFloor allows the floor control only where it moves the same bytes as
+// the workload, and for one operation at a time.
+func (p Parameters) checkFloor() error {
+	for _, at := range []struct {
+		operation, level string
+		kinds            []string
+	}{
+		{"read", p.Read, []string{SequentialRead, RandomRead}},
+		{"write", p.Write, []string{SequentialWrite}},
+		{"lookup", p.Lookup, []string{SmallRead, Lookup}},
+	} {
+		if at.level != Floor {
+			continue
+		}
+		if !slices.Contains(at.kinds, p.Workload) {
+			return fmt.Errorf("%s=%s goes with workload %s only, not with %s", at.operation, Floor, strings.Join(at.kinds, ", "), p.Workload)
+		}
+		if at.operation == "write" && p.Replication != 1 {
+			return errors.New("write=floor writes one copy: set replication=1, or exclude it")
+		}
+		if at.operation == "lookup" && p.SizeBytes > wire.MaxInline {
+			return fmt.Errorf("lookup=floor answers with at most %d bytes, not size_bytes=%d", wire.MaxInline, p.SizeBytes)
+		}
+	}
+	return nil
+}
+
+// OnFloor says whether the cell runs the floor control instead of the DFS.
+func (p Parameters) OnFloor() bool { return p.Read == Floor || p.Write == Floor || p.Lookup == Floor }
+
+// Timed returns the data paths, as "read=copy", that the cell's timed
+// operations must take: those whose proof is checked.
+func (p Parameters) Timed() []string {
+	if p.OnFloor() {
+		return nil
+	}
+	inline := p.SizeBytes <= wire.MaxInline
+	switch p.Workload {
+	case SequentialRead, RandomRead:
+		return []string{"read=" + p.Read}
+	case SequentialWrite, RandomWrite:
+		return []string{"write=" + p.Write}
+	case SmallRead:
+		if inline {
+			return []string{"lookup=" + p.Lookup}
+		}
+		return []string{"lookup=" + p.Lookup, "read=" + p.Read}
+	case SmallCreate:
+		if inline {
+			return nil // metadata alone, over gRPC
+		}
+		return []string{"write=" + p.Write}
+	default:
+		return []string{"lookup=" + p.Lookup}
+	}
+}

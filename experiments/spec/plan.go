@@ -1,0 +1,191 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"waggle/results"
+)
+
+// Override is one `--set factor=level,...`: it takes the place of a factor's
+// levels, or makes a factor of a fixed parameter.
+type Override struct {
+	Name   string
+	Levels []any
+}
+
+// ParseOverride reads "factor=level,level".
+func ParseOverride(text string, paths Paths) (Override, error) {
+	name, list, ok := strings.Cut(text, "=")
+	if !ok || list == "" {
+		return Override{}, fmt.Errorf("--set %q: write factor=level,level", text)
+	}
+	q, err := parameterNamed(name)
+	if err != nil {
+		return Override{}, fmt.Errorf("--set %q: %w", text, err)
+	}
+	o := Override{Name: name}
+	for _, s := range strings.Split(list, ",") {
+		var raw any = s
+		if n, err := strconv.ParseFloat(s, 64); err == nil {
+			raw = n
+		}
+		level, err := q.parse(raw, paths)
+		if err != nil {
+			return Override{}, fmt.Errorf("--set %q: %w", text, err)
+		}
+		if slices.Contains(o.Levels, level) {
+			return Override{}, fmt.Errorf("--set %q: %s is given twice", text, s)
+		}
+		if o.Levels = append(o.Levels, level); len(o.Levels) > MaxLevels {
+			return Override{}, fmt.Errorf("--set %s: more than %d levels", name, MaxLevels)
+		}
+	}
+	return o, nil
+}
+
+// AppliesTo says whether the experiment has the override's parameter, as a
+// factor or fixed.
+func (o Override) AppliesTo(e *Experiment) bool {
+	_, fixed := e.Fixed[o.Name]
+	return fixed || e.varies(o.Name)
+}
+
+// Plan is an experiment at one effort, with overrides applied.
+type Plan struct {
+	Experiment *Experiment
+	Effort     Effort
+	Trial      Trial
+	Factors    []results.Factor
+	// Cells holds every cell, in the order of the levels, and behind them the
+	// control cell's twin.
+	Cells []Cell
+}
+
+// Cell is one combination of factor levels.
+type Cell struct {
+	Levels     results.Cell
+	Parameters Parameters
+	// Control is results.ControlAA for the twin of the control cell.
+	Control string
+}
+
+// Plan expands the experiment at an effort. Overrides whose parameter the
+// experiment does not have are left out.
+func (e *Experiment) Plan(effort Effort, overrides []Override) (*Plan, error) {
+	p := &Plan{Experiment: e, Effort: effort, Trial: e.Trials[effort]}
+	for _, f := range e.Factors {
+		p.Factors = append(p.Factors, results.Factor{Name: f.Name, Levels: f.Levels[effort]})
+	}
+	for _, o := range overrides {
+		if o.AppliesTo(e) {
+			p.override(o)
+		}
+	}
+	if err := p.expand(); err != nil {
+		return nil, fmt.Errorf("%s at effort %s: %w", e.Name, effort, err)
+	}
+	return p, p.addControl(len(overrides) > 0)
+}
+
+func (p *Plan) override(o Override) {
+	factor := results.Factor{Name: o.Name, Levels: o.Levels}
+	for i := range p.Factors {
+		if p.Factors[i].Name == o.Name {
+			p.Factors[i] = factor
+			return
+		}
+	}
+	p.Factors = append(p.Factors, factor)
+}
+
+// expand makes the cells: every combination of levels but the excluded ones.
+func (p *Plan) expand() error {
+	combinations := 1
+	for _, f := range p.Factors {
+		if combinations *= len(f.Levels); combinations > MaxCells {
+			return fmt.Errorf("more than %d combinations of factor levels", MaxCells)
+		}
+	}
+	for i := range combinations {
+		levels := results.Cell{}
+		for f := len(p.Factors) - 1; f >= 0; f-- {
+			n := len(p.Factors[f].Levels)
+			levels[p.Factors[f].Name] = p.Factors[f].Levels[i%n]
+			i /= n
+		}
+		if slices.ContainsFunc(p.Experiment.Exclude, func(x results.Cell) bool { return levels.Has(x) }) {
+			continue
+		}
+		parameters, err := resolve(levels, p.Experiment.Fixed)
+		if err != nil {
+			return fmt.Errorf("cell %s: %w", describe(p.Factors, levels), err)
+		}
+		p.Cells = append(p.Cells, Cell{Levels: levels, Parameters: parameters})
+	}
+	if len(p.Cells) == 0 {
+		return fmt.Errorf("no cell is left: exclude removes all %d", combinations)
+	}
+	return nil
+}
+
+// addControl adds the control cell's twin. Where an override took away a level
+// that the control names, the factor's first level is the control's.
+func (p *Plan) addControl(overridden bool) error {
+	control := results.Cell{}
+	for _, f := range p.Factors {
+		want, named := p.Experiment.Control[f.Name]
+		switch {
+		case named && slices.Contains(f.Levels, want):
+			control[f.Name] = want
+		case named && !overridden:
+			return fmt.Errorf("control: %s=%v is no level of effort %s", f.Name, want, p.Effort)
+		default:
+			control[f.Name] = f.Levels[0]
+		}
+	}
+	for name := range p.Experiment.Control {
+		if !p.Experiment.varies(name) {
+			return fmt.Errorf("control: %s is no factor of this experiment", name)
+		}
+	}
+	for _, c := range p.Cells {
+		if c.Levels.Has(control) {
+			c.Control = results.ControlAA
+			p.Cells = append(p.Cells, c)
+			return nil
+		}
+	}
+	if overridden {
+		p.Cells = append(p.Cells, Cell{p.Cells[0].Levels, p.Cells[0].Parameters, results.ControlAA})
+		return nil
+	}
+	return fmt.Errorf("control: the cell %s is excluded", describe(p.Factors, control))
+}
+
+// String names the cell by its levels, in the order of the plan's factors.
+func (p *Plan) String(c Cell) string {
+	s := describe(p.Factors, c.Levels)
+	if c.Control != "" {
+		s += " (" + c.Control + ")"
+	}
+	return s
+}
+
+func describe(factors []results.Factor, levels results.Cell) string {
+	var parts []string
+	for _, f := range factors {
+		parts = append(parts, f.Name+"="+results.FormatLevel(levels[f.Name]))
+	}
+	return strings.Join(parts, " ")
+}
+
+// Planned is the plan as it is written into a run directory.
+func (p *Plan) Planned() results.PlannedExperiment {
+	return results.PlannedExperiment{
+		Name: p.Experiment.Name, Question: p.Experiment.Question, Effort: string(p.Effort),
+		Repetitions: p.Trial.Repetitions, Factors: p.Factors, Figures: p.Experiment.Figures,
+	}
+}

@@ -1,0 +1,160 @@
+package topology
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/safchain/ethtool"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Names of the interfaces. Each namespace is its own world, so they need not
+// differ between networks.
+const (
+	bridgeName = "bridge"
+	hostLink   = "eth0"
+)
+
+// Addresses of the networks: 10.77.0.N and fd77::N. The bridge is 1, hosts follow.
+func address4(n int) netip.Addr { return netip.AddrFrom4([4]byte{10, 77, 0, byte(n)}) }
+
+func address6(n int) netip.Addr {
+	return netip.AddrFrom16([16]byte{0: 0xfd, 1: 0x77, 15: byte(n)})
+}
+
+func (n *Network) openHosts(o Options) error {
+	bridge, err := newThread(unix.CLONE_NEWNET)
+	if err != nil {
+		return err
+	}
+	n.bridge, n.control = bridge, bridge
+	if err := onThread(bridge, func() error { return makeBridge(o.MTU) }); err != nil {
+		return fmt.Errorf("make the bridge: %w", err)
+	}
+	for i, name := range o.Hosts {
+		t, err := newThread(unix.CLONE_NEWNET)
+		if err != nil {
+			return err
+		}
+		n.hosts[name] = &Host{name, address4(i + 2), t, n.owner}
+		if err := n.link(t, i+2, o); err != nil {
+			return fmt.Errorf("link host %s to the bridge: %w", name, err)
+		}
+	}
+	return nil
+}
+
+func onThread(t *thread, f func() error) (err error) {
+	if failed := t.do(func() { err = f() }); failed != nil {
+		return failed
+	}
+	return err
+}
+
+func makeBridge(mtu int) error {
+	if err := setUp("lo"); err != nil {
+		return err
+	}
+	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridgeName, MTU: mtu}}
+	if err := netlink.LinkAdd(bridge); err != nil {
+		return fmt.Errorf("add %s: %w", bridgeName, err)
+	}
+	return address(bridge, 1)
+}
+
+// link joins the host with number i to the bridge.
+func (n *Network) link(host *thread, i int, o Options) error {
+	port := fmt.Sprintf("port%d", i)
+	err := onThread(n.bridge, func() error { return makePort(port, int(host.namespace.Fd()), o) })
+	if err != nil {
+		return err
+	}
+	return onThread(host, func() error {
+		if err := setUp("lo"); err != nil {
+			return err
+		}
+		link, err := netlink.LinkByName(hostLink)
+		if err != nil {
+			return fmt.Errorf("find %s: %w", hostLink, err)
+		}
+		if err := setOffload(hostLink, o.Offload); err != nil {
+			return err
+		}
+		return address(link, i)
+	})
+}
+
+// makePort makes a veth pair with one end on the bridge and the other in the
+// namespace.
+func makePort(name string, namespace int, o Options) error {
+	bridge, err := netlink.LinkByName(bridgeName)
+	if err != nil {
+		return fmt.Errorf("find %s: %w", bridgeName, err)
+	}
+	veth := &netlink.Veth{
+		LinkAttrs: netlink.LinkAttrs{Name: name, MTU: o.MTU, MasterIndex: bridge.Attrs().Index},
+		PeerName:  hostLink, PeerMTU: uint32(o.MTU), PeerNamespace: netlink.NsFd(namespace),
+	}
+	if err := netlink.LinkAdd(veth); err != nil {
+		return fmt.Errorf("add veth pair %s: %w", name, err)
+	}
+	if err := setOffload(name, o.Offload); err != nil {
+		return err
+	}
+	return setUp(name)
+}
+
+func setUp(name string) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find interface %s: %w", name, err)
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set interface %s up: %w", name, err)
+	}
+	return nil
+}
+
+// address gives a link the addresses of number n and sets it up.
+func address(link netlink.Link, n int) error {
+	for _, a := range []struct {
+		ip   netip.Addr
+		bits int
+	}{{address4(n), 24}, {address6(n), 64}} {
+		addr := &netlink.Addr{
+			IPNet: &net.IPNet{IP: a.ip.AsSlice(), Mask: net.CIDRMask(a.bits, a.ip.BitLen())},
+			// Duplicate address detection would hold IPv6 back for a second.
+			Flags: unix.IFA_F_NODAD,
+		}
+		err := netlink.AddrAdd(link, addr)
+		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EACCES) && a.ip.Is6() {
+			continue // IPv6 is switched off on this machine; nothing needs it
+		}
+		if err != nil {
+			return fmt.Errorf("give %s the address %s: %w", link.Attrs().Name, a.ip, err)
+		}
+	}
+	return setUp(link.Attrs().Name)
+}
+
+// features are those that Options.Offload switches.
+var features = []string{"tx-tcp-segmentation", "tx-generic-segmentation", "rx-gro", "tx-checksum-ip-generic"}
+
+func setOffload(name string, on bool) error {
+	e, err := ethtool.NewEthtool()
+	if err != nil {
+		return fmt.Errorf("open ethtool: %w", err)
+	}
+	defer e.Close()
+	change := map[string]bool{}
+	for _, f := range features {
+		change[f] = on
+	}
+	if err := e.Change(name, change); err != nil {
+		return fmt.Errorf("switch the offloads of %s: %w", name, err)
+	}
+	return nil
+}

@@ -236,7 +236,8 @@ func TestConnectionsOutliveTheirIngress(t *testing.T) {
 	l := listen(t, "127.0.0.1:0")
 	in, err := NewIngress(Config{Cgroup: group.Path(), Ports: []uint16{port(l)}, BothWays: true})
 	require.NoError(t, err)
-	programs := programIDs(t)
+	programs, err := in.programs()
+	require.NoError(t, err)
 	asker, answerer := connect(t, l, net.Dialer{})
 	_, err = answerer.Write([]byte("queued, "))
 	require.NoError(t, err)
@@ -256,8 +257,7 @@ func TestConnectionsOutliveTheirIngress(t *testing.T) {
 
 	asker.Close()
 	answerer.Close()
-	assert.Eventually(t, func() bool { return len(programIDs(t)) == len(programs)-2 }, 5*time.Second, 10*time.Millisecond,
-		"the last socket takes the programs with it")
+	assertUnloaded(t, programs) // the last socket takes them with it
 }
 
 // Hazard 4: reading redirected bytes leaves TCP's own position alone.

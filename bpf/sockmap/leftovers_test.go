@@ -1,14 +1,11 @@
 package sockmap
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -17,29 +14,47 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// programIDs lists the programs of this package that the kernel holds. Other
-// programs come and go on a machine that is shared.
-func programIDs(t testing.TB) []ebpf.ProgramID {
+// loaded says how many of the programs the kernel still holds. Others come and
+// go on a machine that is shared.
+func loaded(t testing.TB, programs []ebpf.ProgramID) int {
 	t.Helper()
-	ours := map[string]bool{"track": true, "verdict": true}
-	var ids []ebpf.ProgramID
-	for id, err := ebpf.ProgramGetNextID(0); ; id, err = ebpf.ProgramGetNextID(id) {
-		if errors.Is(err, os.ErrNotExist) {
-			return ids
-		}
-		require.NoError(t, err)
+	n := 0
+	for _, id := range programs {
 		program, err := ebpf.NewProgramFromID(id)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
 		require.NoError(t, err)
-		info, err := program.Info()
-		require.NoError(t, err)
 		program.Close()
-		if ours[info.Name] {
-			ids = append(ids, id)
-		}
+		n++
 	}
+	return n
+}
+
+func (in *Ingress) programs() ([]ebpf.ProgramID, error) {
+	return idsOf(in.objects.Track, in.objects.Verdict)
+}
+
+func (r *Relay) programs() ([]ebpf.ProgramID, error) {
+	return idsOf(r.objects.Parse, r.objects.Redirect)
+}
+
+func idsOf(programs ...*ebpf.Program) (ids []ebpf.ProgramID, err error) {
+	for _, p := range programs {
+		info, err := p.Info()
+		if err != nil {
+			return nil, err
+		}
+		id, _ := info.ID()
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+func assertUnloaded(t testing.TB, programs []ebpf.ProgramID) {
+	t.Helper()
+	assert.Eventually(t, func() bool { return loaded(t, programs) == 0 }, 5*time.Second, 10*time.Millisecond,
+		"programs %v are still loaded", programs)
 }
 
 // descriptors counts this process's open files.
@@ -52,18 +67,28 @@ func descriptors(t testing.TB) int {
 
 func TestOpeningAndClosingLeavesNothing(t *testing.T) {
 	group := enterCgroup(t)
+	var programs []ebpf.ProgramID
 	open := func() {
 		in, err := NewIngress(Config{Cgroup: group.Path(), Ports: []uint16{1}})
 		require.NoError(t, err)
+		relay, err := NewRelay()
+		require.NoError(t, err)
+		ofIngress, err := in.programs()
+		require.NoError(t, err)
+		ofRelay, err := relay.programs()
+		require.NoError(t, err)
+		programs = append(append(programs, ofIngress...), ofRelay...)
+		assert.Equal(t, 4, loaded(t, programs[len(programs)-4:]))
 		require.NoError(t, in.Close())
+		require.NoError(t, relay.Close())
 	}
 	open() // what libraries keep open for good
-	files, programs := descriptors(t), len(programIDs(t))
-	for range 10 {
+	files := descriptors(t)
+	for range 5 {
 		open()
 	}
 	assert.Equal(t, files, descriptors(t))
-	assert.Eventually(t, func() bool { return len(programIDs(t)) == programs }, 5*time.Second, 10*time.Millisecond)
+	assertUnloaded(t, programs)
 }
 
 const ownerVariable = "WAGGLE_SOCKMAP_TEST_OWNER"
@@ -107,10 +132,12 @@ func beOwner() error {
 	if _, err := answerer.Write([]byte("queued")); err != nil {
 		return err
 	}
-	fmt.Println(group.Path())
-	select {
-	case <-time.After(time.Minute):
+	programs, err := in.programs()
+	if err != nil {
+		return err
 	}
+	fmt.Println(group.Path(), programs[0], programs[1])
+	time.Sleep(time.Minute)
 	return errors.Join(asker.Close(), in.Close())
 }
 
@@ -118,21 +145,20 @@ func beOwner() error {
 // goes when the next one is made.
 func TestKilledOwnerLeavesNothing(t *testing.T) {
 	requireRoot(t)
-	programs := len(programIDs(t))
 	owner := exec.Command(os.Args[0])
 	owner.Env = append(os.Environ(), ownerVariable+"=1")
 	out, err := owner.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, owner.Start())
-	ready := bufio.NewScanner(out)
-	require.True(t, ready.Scan())
-	path := ready.Text()
-	require.True(t, strings.HasPrefix(filepath.Base(path), cgroupPrefix), path)
-	assert.Equal(t, programs+2, len(programIDs(t)))
+	var path string
+	programs := make([]ebpf.ProgramID, 2)
+	_, err = fmt.Fscan(out, &path, &programs[0], &programs[1])
+	require.NoError(t, err)
+	assert.Equal(t, 2, loaded(t, programs))
 
 	require.NoError(t, owner.Process.Kill())
 	owner.Wait()
-	assert.Eventually(t, func() bool { return len(programIDs(t)) == programs }, 5*time.Second, 10*time.Millisecond)
+	assertUnloaded(t, programs)
 
 	assert.DirExists(t, path)
 	group, err := NewCgroup()

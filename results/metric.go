@@ -3,6 +3,8 @@ package results
 import (
 	"fmt"
 	"strings"
+
+	"github.com/dustin/go-humanize"
 )
 
 // Metric is one number a record can answer for. Its value is always such that
@@ -23,6 +25,15 @@ type Metric struct {
 	BenchUnit string
 	// Of gives the metric's value, or false where the record didn't measure it.
 	Of func(*Record) (float64, bool)
+}
+
+// Format writes a value with its unit for people: "1.25 GB/s", "85 µs".
+func (m Metric) Format(v float64) string {
+	switch m.Unit {
+	case "B/s", "op/s", "s", "CPU s/op", "B/op":
+		return humanize.SIWithDigits(v, 2, m.Unit)
+	}
+	return fmt.Sprintf("%.4g %s", v, m.Unit)
 }
 
 // Names of the metrics.

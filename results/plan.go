@@ -2,6 +2,7 @@ package results
 
 import (
 	"fmt"
+	"maps"
 	"time"
 )
 
@@ -76,6 +77,9 @@ type Environment struct {
 	Commit      string   `json:"commit"`
 	Dirty       bool     `json:"dirty"`
 	CommandLine []string `json:"command_line"`
+	// Revisions gives the commit of each level of the factor "revision", in a run
+	// that compares revisions of the code.
+	Revisions map[string]string `json:"revisions,omitempty"`
 	// Paths says for each data path, as "read=copy", whether this machine
 	// supports it: "" if so, else the reason.
 	Paths map[string]string `json:"paths"`
@@ -170,6 +174,8 @@ func (e *Environment) differs(other Environment) string {
 	switch {
 	case e.Commit != other.Commit:
 		return fmt.Sprintf("at commit %s, this is %s", e.Commit, other.Commit)
+	case !maps.Equal(e.Revisions, other.Revisions):
+		return fmt.Sprintf("with revisions %v, these are %v", e.Revisions, other.Revisions)
 	case e.Dirty != other.Dirty:
 		return "before or after the code had uncommitted changes"
 	case e.Kernel != other.Kernel:

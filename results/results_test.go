@@ -298,6 +298,11 @@ func TestMetricsHaveKnownAnswers(t *testing.T) {
 	require.NoError(t, err)
 	_, ok := inKernel.Of(&r)
 	assert.False(t, ok, "not measured is not zero")
+	for name, want := range map[string]string{LatencyP50: "85 µs", CopiesPerByte: "8.5e-05 copies/B", Throughput: "85 µB/s"} {
+		m, err := MetricNamed(name)
+		require.NoError(t, err)
+		assert.Equal(t, want, m.Format(85e-6))
+	}
 	_, err = MetricNamed("speed")
 	require.ErrorContains(t, err, `no metric "speed"`)
 }

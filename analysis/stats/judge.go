@@ -27,8 +27,8 @@ const (
 	// relative to their median, and still be compared as a count: heartbeats and
 	// the odd control message are counted too.
 	countTolerance = 0.005
-	// sameCount is what rounding may do to two equal quotients.
-	sameCount = 1e-9
+	// rounding is what division may do to two equal quotients.
+	rounding = 1e-9
 )
 
 // Question asks whether a treatment differs from a baseline in one metric.
@@ -171,7 +171,7 @@ func decide(q Question, c *Comparison) (Verdict, string) {
 // a little only beyond the tolerance for that.
 func decideCount(m results.Metric, c *Comparison) (Verdict, string) {
 	a, b := c.Baseline.Median, c.Treatment.Median
-	tolerance := sameCount
+	tolerance := rounding
 	if c.Baseline.Min != c.Baseline.Max || c.Treatment.Min != c.Treatment.Max {
 		tolerance = countTolerance
 	}
@@ -180,6 +180,10 @@ func decideCount(m results.Metric, c *Comparison) (Verdict, string) {
 	}
 	return direction(m, a, b), fmt.Sprintf("%.4g instead of %.4g %s, counted", b, a, m.Unit)
 }
+
+// SameCount reports whether two counts, such as the medians of two runs, are
+// equal but for what heartbeats add.
+func SameCount(a, b float64) bool { return math.Abs(b-a) <= countTolerance*max(a, b) }
 
 func decideTiming(m results.Metric, c *Comparison) (Verdict, string) {
 	noise, effect := *c.Noise, Effect(c.Ratio.Value)

@@ -1,0 +1,261 @@
+// Package regress says whether one revision of the code is worse than another.
+//
+// [Compare] sets a base run beside a head run; [CompareRevisions] compares two
+// revisions that ran interleaved as levels of the factor "revision" in one run.
+// Counts (copies, system calls, bytes) are compared exactly either way. Timings
+// are compared only where both sides ran interleaved: two runs at different
+// times differ in more than the code.
+//
+// [Follow] draws the trend of every metric through the runs of many commits and
+// finds the commits where it changed. It informs and never fails a build, since
+// its runs didn't run interleaved.
+package regress
+
+import (
+	"fmt"
+	"slices"
+
+	"waggle/analysis/stats"
+	"waggle/results"
+)
+
+// RevisionFactor is the factor whose levels are revisions of the code.
+const RevisionFactor = "revision"
+
+// The levels of RevisionFactor that are compared.
+const (
+	BaseRevision = "base"
+	HeadRevision = "head"
+)
+
+// watched are the metrics that are compared: every count, and those timings
+// that between them cover speed, tail and cost. More would ask the same again.
+var watched = []string{
+	results.OperationRate, results.Throughput, results.LatencyP50, results.LatencyP99, results.CPUPerOperation,
+	results.CopiesPerByte, results.UserToKernelPerByte, results.KernelToUserPerByte, results.InKernelPerByte,
+	results.InUserPerByte, results.SyscallsPerOperation, results.PayloadPerOperation,
+}
+
+func watchedMetrics() []results.Metric {
+	list := make([]results.Metric, len(watched))
+	for i, name := range watched {
+		m, err := results.MetricNamed(name)
+		if err != nil {
+			panic(err) // watched names only metrics there are
+		}
+		list[i] = m
+	}
+	return list
+}
+
+// Report is the outcome of a comparison.
+type Report struct {
+	Base Side `json:"base"`
+	Head Side `json:"head"`
+	// Interleaved says that timings were compared.
+	Interleaved bool `json:"interleaved"`
+	// Findings are all comparisons, in the order of the plan.
+	Findings []Finding `json:"findings"`
+	// Broken are cells that base could run and head could not. They count as
+	// regressions.
+	Broken []Broken `json:"broken"`
+	// Warnings are to be shown with the outcome.
+	Warnings []string `json:"warnings"`
+}
+
+// Side says what was compared.
+type Side struct {
+	Run    string `json:"run"`
+	Commit string `json:"commit"`
+	Dirty  bool   `json:"dirty"`
+}
+
+// Finding is one metric of one cell.
+type Finding struct {
+	Experiment string `json:"experiment"`
+	Cell       string `json:"cell"`
+	stats.Comparison
+}
+
+// Broken is a cell that no longer gives a valid trial.
+type Broken struct {
+	Experiment string `json:"experiment"`
+	Cell       string `json:"cell"`
+	Reason     string `json:"reason"`
+}
+
+// Regressions gives the findings that got worse.
+func (r Report) Regressions() []Finding { return r.with(stats.Worse) }
+
+// Improvements gives the findings that got better.
+func (r Report) Improvements() []Finding { return r.with(stats.Better) }
+
+// Failed reports whether head must not be merged.
+func (r Report) Failed() bool { return len(r.Regressions()) > 0 || len(r.Broken) > 0 }
+
+func (r Report) with(v stats.Verdict) []Finding {
+	var list []Finding
+	for _, f := range r.Findings {
+		if f.Verdict == v {
+			list = append(list, f)
+		}
+	}
+	return list
+}
+
+// Compare sets two runs beside each other. Their timings are compared only if
+// both are parts of one run, which they say by carrying the same name.
+func Compare(base, head *results.Run) (Report, error) {
+	r := Report{
+		Base:        side(base),
+		Head:        side(head),
+		Interleaved: base.Plan.Run == head.Plan.Run,
+		Warnings:    environmentWarnings(base, head),
+	}
+	if !r.Interleaved {
+		r.Warnings = append(r.Warnings, "base and head are two runs: only counts are compared; run both revisions interleaved to compare timings")
+	}
+	in := inquiry{report: r}
+	for _, e := range base.Plan.Experiments {
+		noise := noiseOf(base, e.Name)
+		heads := stats.GroupRecords(head, e.Name)
+		for _, b := range stats.Main(stats.GroupRecords(base, e.Name)) {
+			h, ok := find(heads, b)
+			if !ok {
+				in.warn("%s, %s: head has no such cell", e.Name, b.Cell)
+				continue
+			}
+			in.ask(stats.Pair{Baseline: b, Treatment: h}, noise)
+		}
+	}
+	return in.answer()
+}
+
+// CompareRevisions compares the levels "base" and "head" of the factor
+// "revision" within one run.
+func CompareRevisions(run *results.Run) (Report, error) {
+	in := inquiry{report: Report{Base: side(run), Head: side(run), Interleaved: true, Warnings: environmentWarnings(run, run)}}
+	in.report.Base.Commit = run.Environment.Revisions[BaseRevision]
+	in.report.Head.Commit = run.Environment.Revisions[HeadRevision]
+	for _, e := range run.Plan.Experiments {
+		noise := noiseOf(run, e.Name)
+		groups := stats.GroupRecords(run, e.Name)
+		for _, p := range stats.PairUp(groups, revision(BaseRevision), revision(HeadRevision)) {
+			in.ask(p, noise)
+		}
+	}
+	return in.answer()
+}
+
+func revision(name string) results.Cell { return results.Cell{RevisionFactor: name} }
+
+func side(run *results.Run) Side {
+	return Side{Run: run.Plan.Run, Commit: run.Environment.Commit, Dirty: run.Environment.Dirty}
+}
+
+// find looks for the same cell in another run.
+func find(groups []stats.Group, like stats.Group) (stats.Group, bool) {
+	for _, g := range stats.Main(groups) {
+		if g.Cell.String() == like.Cell.String() && g.Source == like.Source {
+			return g, true
+		}
+	}
+	return stats.Group{}, false
+}
+
+func environmentWarnings(base, head *results.Run) []string {
+	warnings := []string{}
+	if base.Environment.Dirty || head.Environment.Dirty {
+		warnings = append(warnings, "the code had uncommitted changes: a commit's name doesn't say what ran")
+	}
+	if d := machineDiffers(base.Environment, head.Environment); d != "" {
+		warnings = append(warnings, "base and head ran on different machines: "+d)
+	}
+	return warnings
+}
+
+// machineDiffers says how two environments' machines differ, or "".
+func machineDiffers(a, b results.Environment) string {
+	switch {
+	case a.Kernel != b.Kernel:
+		return fmt.Sprintf("kernel %s, then %s", a.Kernel, b.Kernel)
+	case a.CPU != b.CPU || a.CPUs != b.CPUs:
+		return fmt.Sprintf("%d CPUs %s, then %d %s", a.CPUs, a.CPU, b.CPUs, b.CPU)
+	}
+	return ""
+}
+
+// inquiry gathers questions, so that all of a comparison are judged together.
+type inquiry struct {
+	report    Report
+	questions []stats.Question // of the report's findings, in the same order
+}
+
+// noiseOf gives the noise of an experiment by metric; what isn't known is nil.
+func noiseOf(run *results.Run, experiment string) map[string]*stats.Noise {
+	noise := map[string]*stats.Noise{}
+	for _, m := range watchedMetrics() {
+		if n, ok := stats.NoiseOf(run, experiment, m); ok {
+			noise[m.Name] = &n
+		}
+	}
+	return noise
+}
+
+func (in *inquiry) warn(format string, args ...any) {
+	in.report.Warnings = append(in.report.Warnings, fmt.Sprintf(format, args...))
+}
+
+// ask adds all questions about a pair, or notes that head can't be asked.
+func (in *inquiry) ask(p stats.Pair, noise map[string]*stats.Noise) {
+	experiment, cell := p.Baseline.Experiment, p.Baseline.Cell.Without(RevisionFactor).String()
+	if len(p.Baseline.Records) == 0 {
+		in.warn("%s, %s: base has no valid trial: %s", experiment, cell, whyRejected(p.Baseline))
+		return
+	}
+	if len(p.Treatment.Records) == 0 {
+		in.report.Broken = append(in.report.Broken, Broken{experiment, cell, whyRejected(p.Treatment)})
+		return
+	}
+	for _, m := range watchedMetrics() {
+		q := stats.Question{Metric: m, Baseline: p.Baseline.Sample(m), Treatment: p.Treatment.Sample(m),
+			Interleaved: in.report.Interleaved, Noise: noise[m.Name]}
+		if len(q.Baseline) == 0 && len(q.Treatment) == 0 {
+			continue
+		}
+		in.report.Findings = append(in.report.Findings, Finding{Experiment: experiment, Cell: cell})
+		in.questions = append(in.questions, q)
+	}
+}
+
+func (in *inquiry) answer() (Report, error) {
+	r := in.report
+	if len(r.Findings) == 0 && len(r.Broken) == 0 {
+		return r, fmt.Errorf("compare run %s with run %s: they have no cell in common that base could run", r.Base.Run, r.Head.Run)
+	}
+	for i, c := range stats.Judge(in.questions) {
+		r.Findings[i].Comparison = c
+	}
+	r.Warnings = append(r.Warnings, sharedWarnings(r.Findings)...)
+	return r, nil
+}
+
+// sharedWarnings gives each warning of the findings once.
+func sharedWarnings(findings []Finding) []string {
+	var all []string
+	for _, f := range findings {
+		for _, w := range f.Warnings {
+			if !slices.Contains(all, w) {
+				all = append(all, w)
+			}
+		}
+	}
+	return all
+}
+
+func whyRejected(g stats.Group) string {
+	if len(g.Rejected) == 0 {
+		return "it has no trial"
+	}
+	return g.Rejected[0].Reason
+}

@@ -24,6 +24,8 @@ import (
 func commands() []*cli.Command {
 	return []*cli.Command{
 		doctorCommand(),
+		regressCommand(),
+		claimsCommand(),
 	}
 }
 

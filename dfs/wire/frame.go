@@ -30,14 +30,16 @@ const (
 	// FrameRead asks for Length bytes at Offset of a chunk. The answer's Offset
 	// and Length are those of the block-aligned range that covers the request,
 	// clipped to the replica's end; its Extra is the stored checksum of each of
-	// its blocks, its data the blocks.
+	// its blocks, its data the blocks. The range may not exceed MaxData. An
+	// older Epoch than the replica's is served: the replica is still in use.
 	FrameRead
 	// FrameWrite carries Length bytes for Offset of a chunk under a lease's
 	// Epoch with the lease's next Sequence. Its Extra is AppendWriteExtra's.
 	// It is answered once every replica behind this one has acknowledged it.
 	FrameWrite
 	// FrameSync asks that a chunk be made durable on every replica of the chain;
-	// its Extra is AppendWriteExtra's with no checksums.
+	// its Extra is AppendWriteExtra's with no checksums. A Sequence above 0 is
+	// that of the last write that must be in it.
 	FrameSync
 
 	frameTypeEnd
@@ -64,8 +66,8 @@ const (
 	StatusOK Status = iota
 	// StatusNotFound: this server has no replica of the chunk.
 	StatusNotFound
-	// StatusStaleEpoch: the request's epoch is not the replica's; the answer's
-	// Epoch is.
+	// StatusStaleEpoch: the request's epoch is not the replica's (or is newer
+	// than it, for a read); the answer's Epoch is.
 	StatusStaleEpoch
 	// StatusOutOfOrder: Sequence is neither the next nor one already applied;
 	// the answer's Sequence is the last one applied.
@@ -109,6 +111,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // Checksum is the CRC32C (Castagnoli) of b.
 func Checksum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
+
+// UpdateChecksum is the CRC32C of what sum is the CRC32C of, followed by b.
+func UpdateChecksum(sum uint32, b []byte) uint32 { return crc32.Update(sum, castagnoli, b) }
 
 // Append appends the frame's header and Extra to b. The header's checksum
 // covers both.

@@ -12,6 +12,7 @@ import (
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/machine"
 	"waggle/dfs/datapath/read"
+	"waggle/dfs/datapath/write"
 )
 
 func doctorCommand() *cli.Command {
@@ -48,7 +49,7 @@ type pathSupport struct {
 
 // allPaths lists every registered data path, by operation.
 func allPaths() []datapath.Info {
-	return infos(&read.Paths)
+	return append(infos(&read.Paths), infos(&write.Paths)...)
 }
 
 func infos[P interface{ About() datapath.Info }](registry *datapath.Registry[P]) []datapath.Info {

@@ -93,10 +93,11 @@ var parts = map[string]func(int) int{
 func everyCrash(t *testing.T, prepare func(t *testing.T, s *Store), try func(s *Store) error, check func(t *testing.T, s *Store)) {
 	for name, part := range parts {
 		t.Run(name, func(t *testing.T) {
+			directory := t.TempDir()
 			for steps, done := 0, false; !done; steps++ {
 				for again, recovered := 0, false; !recovered; again++ {
-					directory := t.TempDir()
 					s := openStore(t, directory)
+					require.NoError(t, s.Delete(chunk))
 					prepare(t, s)
 					require.NoError(t, s.Close())
 					d := &crashingDisk{left: steps, part: part}
@@ -113,7 +114,9 @@ func everyCrash(t *testing.T, prepare func(t *testing.T, s *Store), try func(s *
 						crash(t, s)
 					}
 					recovered = !d.crashed
-					check(t, openStore(t, directory))
+					s = openStore(t, directory)
+					check(t, s)
+					require.NoError(t, s.Close())
 				}
 			}
 		})
@@ -128,7 +131,7 @@ func TestAWriteSurvivesACrashAtEveryStep(t *testing.T) {
 		"append":                 makeWrite(3, 21_000, pattern(2, 9000)),
 		"append over the end":    makeWrite(3, 15_000, pattern(2, 12_000)),
 		"behind a gap":           makeWrite(3, 50_000, pattern(2, 6000)),
-		"large":                  makeWrite(3, 3, pattern(2, 4<<20)),
+		"large":                  makeWrite(3, 3, pattern(2, 400_000)),
 	} {
 		t.Run(name, func(t *testing.T) {
 			after := applyTo(before, w)
@@ -186,9 +189,8 @@ func checkAfterCrash(t *testing.T, r *Replica, before, after []byte, w Write) {
 func TestAnAcknowledgedWriteSurvivesTheNextOnesCrash(t *testing.T) {
 	first, second := makeWrite(1, 0, pattern(1, 9000)), makeWrite(2, 4096, pattern(2, 9000))
 	middle := applyTo(nil, first)
-	directory := t.TempDir()
 	for steps := 0; ; steps++ {
-		directory = t.TempDir()
+		directory := t.TempDir()
 		s, err := open(directory, Options{}, &crashingDisk{left: 4 + steps, part: parts["half"]})
 		require.NoError(t, err)
 		r := newReplica(t, s) // one step

@@ -461,6 +461,25 @@ func (r *Replica) adopt(state State) error {
 	return nil
 }
 
+// Adopt gives the replica, if it is still in the state old, another epoch and
+// sequence, durably: its bytes are those of a replica in that state.
+func (r *Replica) Adopt(old, state State) error {
+	if err := r.lock(); err != nil {
+		return err
+	}
+	var err error
+	if r.state != old || state.Length != old.Length || state.Chunk != old.Chunk {
+		err = fmt.Errorf("adopt the state of another replica of chunk %d: %w", r.id, ErrChanged)
+	} else {
+		err = r.adopt(state)
+	}
+	r.unlock()
+	if err != nil {
+		return err
+	}
+	return r.Sync()
+}
+
 // Seal makes the replica refuse epochs older than epoch from now on, also after
 // a crash of the machine.
 func (r *Replica) Seal(epoch uint64) (State, error) {
@@ -580,20 +599,24 @@ func (r *Replica) Checksums() (State, []byte, error) {
 // blocks returns how many blocks hold length bytes.
 func blocks(length uint64) int { return int(alignUp(length) / wire.BlockSize) }
 
-// verifyWindow is how much is compared under one lock; writers wait meanwhile.
-const verifyWindow = 256 << 10
+// VerifyWindow is how many bytes are compared under one lock; writers wait meanwhile.
+const VerifyWindow = 256 << 10
 
 // Verify compares every block with its checksum and calls corrupt with the
 // offset of each that differs. Before each window of the file it calls wait
 // with the bytes that it is about to read; an error of wait ends it.
 func (r *Replica) Verify(wait func(bytes int) error, corrupt func(offset uint64)) error {
-	buf := make([]byte, verifyWindow)
+	buf := make([]byte, VerifyWindow)
 	var sums []byte
-	for offset := uint64(0); offset < r.State().Length; offset += verifyWindow {
-		if err := wait(verifyWindow); err != nil {
+	for offset := uint64(0); ; offset += VerifyWindow {
+		length := r.State().Length
+		if offset >= length {
+			return nil
+		}
+		if err := wait(int(min(VerifyWindow, length-offset))); err != nil {
 			return err
 		}
-		v, err := r.View(offset, verifyWindow, sums, func(f *os.File, at int64, length int) error {
+		v, err := r.View(offset, VerifyWindow, sums, func(f *os.File, at int64, length int) error {
 			_, err := f.ReadAt(buf[:length], at)
 			return err
 		})
@@ -609,7 +632,6 @@ func (r *Replica) Verify(wait func(bytes int) error, corrupt func(offset uint64)
 			}
 		}
 	}
-	return nil
 }
 
 // RewriteBlock replaces a damaged block by its content on another replica that

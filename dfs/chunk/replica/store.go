@@ -411,5 +411,8 @@ func (s *Store) Close() error {
 	for _, r := range replicas {
 		failed = errors.Join(failed, r.closeFiles())
 	}
-	return errors.Join(failed, s.lock.Close())
+	if err := s.lock.Close(); !errors.Is(err, os.ErrClosed) {
+		failed = errors.Join(failed, err)
+	}
+	return failed
 }

@@ -1,5 +1,6 @@
 // Package read holds the read paths: ways to get a range of a replica from a
-// chunk server's page cache to a client.
+// chunk server's page cache to a client. Each is a file of this package that
+// registers a Path in Paths; the chunk server and the client need no change.
 package read
 
 import (
@@ -16,13 +17,18 @@ type Range struct {
 	Length int   // bytes
 }
 
-// Sender sends answers on one connection. It is used by one goroutine.
+// Sender sends the answers to reads on one connection. It is used by one
+// goroutine: for each answer that has data Prepare, then Send. The server sends
+// whatever has no data by itself.
 type Sender interface {
 	// Prepare is called while the replica is locked against writers. A path that
-	// copies the range does it here, and its answer is never torn.
+	// copies the range does it here, and its answer is never torn. The range's
+	// file stays open until Send returns, and no longer: a path that needs it
+	// for longer keeps a descriptor of its own.
 	Prepare(r Range) error
 	// Send sends the answer: header, then the range of the last Prepare, without
-	// the lock. After an error the connection is of no more use.
+	// the lock. The connection has a write deadline. After an error it is of no
+	// more use.
 	Send(header []byte) error
 	// Close gives back what the sender holds; the connection stays open.
 	Close() error

@@ -1,0 +1,218 @@
+package chunk
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"waggle/dfs/wire/control"
+)
+
+const (
+	minBackoff   = 50 * time.Millisecond
+	maxBackoff   = 3 * time.Second
+	callTimeout  = 10 * time.Second
+	minHeartbeat = 10 * time.Millisecond
+	maxHeartbeat = time.Minute
+	reportBatch  = 2048 // replicas
+)
+
+// corruptBlock is a block that does not match its checksum.
+type corruptBlock struct{ chunk, offset uint64 }
+
+// reportCorrupt has the metadata server told of a corrupt block. It does not
+// wait: what is not told now is found again.
+func (s *Server) reportCorrupt(chunk, offset uint64) {
+	s.counters.Counter("chunk_corrupt_blocks").Add(1)
+	select {
+	case s.corrupt <- corruptBlock{chunk, offset}:
+	default:
+	}
+}
+
+// keepRegistered registers with the metadata server and sends it heartbeats,
+// for as long as ctx lasts and however often it is away. It fails only if the
+// metadata server does not want this server.
+func (s *Server) keepRegistered(ctx context.Context) error {
+	if s.config.Meta == "" {
+		return nil
+	}
+	conn, err := grpc.NewClient(s.config.Meta, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		return fmt.Errorf("metadata server's address %q: %w", s.config.Meta, err)
+	}
+	defer conn.Close()
+	meta := control.NewMetaClient(conn)
+	retry := backoff{}
+	for ctx.Err() == nil {
+		every, err := s.register(ctx, meta)
+		switch {
+		case err == nil:
+			retry = backoff{}
+			s.beat(ctx, meta, every)
+		case refused(err):
+			return fmt.Errorf("metadata server %s refuses this chunk server: %w", s.config.Meta, err)
+		default:
+			if retry.wait == 0 {
+				s.log.Warn("can't register, trying again", "meta", s.config.Meta, "error", err)
+			}
+			retry.pause(ctx)
+		}
+	}
+	return nil
+}
+
+// refused says whether trying again is of no use.
+func refused(err error) bool {
+	switch status.Code(err) {
+	case codes.InvalidArgument, codes.FailedPrecondition, codes.PermissionDenied, codes.AlreadyExists, codes.Unimplemented:
+		return true
+	}
+	return errors.Is(err, errWrongCluster)
+}
+
+var errWrongCluster = errors.New("data directory belongs to another cluster or server")
+
+// backoff waits longer each time.
+type backoff struct{ wait time.Duration }
+
+func (b *backoff) pause(ctx context.Context) {
+	b.wait = min(max(2*b.wait, minBackoff), maxBackoff)
+	sleep(ctx, b.wait/2+rand.N(b.wait/2))
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// register tells the metadata server about this server and all its replicas. It
+// returns how often to send a heartbeat.
+func (s *Server) register(ctx context.Context, meta control.MetaClient) (time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	reply, err := meta.Register(ctx, &control.RegisterRequest{Cluster: s.identity.Cluster, Server: s.identity.Server,
+		DataAddress: s.DataAddress(), ControlAddress: s.ControlAddress()})
+	if err != nil {
+		return 0, err
+	}
+	if err := s.takeIdentity(identity{Cluster: reply.Cluster, Server: reply.Server}); err != nil {
+		return 0, err
+	}
+	if err := s.reportReplicas(ctx, meta); err != nil {
+		return 0, err
+	}
+	s.log.Info("registered", "meta", s.config.Meta, "server", s.identity.Server, "replicas", s.store.Count())
+	return min(max(time.Duration(reply.HeartbeatMs)*time.Millisecond, minHeartbeat), maxHeartbeat), nil
+}
+
+func (s *Server) takeIdentity(given identity) error {
+	if s.identity.Server != 0 {
+		if s.identity.Server != given.Server || !bytes.Equal(s.identity.Cluster, given.Cluster) {
+			return fmt.Errorf("%w: it is server %d of %x, and was called server %d of %x: use the right metadata server or a new data directory",
+				errWrongCluster, s.identity.Server, s.identity.Cluster, given.Server, given.Cluster)
+		}
+		return nil
+	}
+	if err := given.write(s.config.Directory); err != nil {
+		return err
+	}
+	s.identity = given
+	return nil
+}
+
+// reportReplicas tells which replicas there are and deletes those that nobody
+// needs.
+func (s *Server) reportReplicas(ctx context.Context, meta control.MetaClient) error {
+	ids := s.store.IDs()
+	for {
+		n := min(len(ids), reportBatch)
+		report := &control.ReplicaReport{Server: s.identity.Server, Last: n == len(ids)}
+		for _, id := range ids[:n] {
+			if r, err := s.store.Get(id); err == nil {
+				report.Replicas = append(report.Replicas, stateMessage(r.State()))
+			}
+		}
+		verdict, err := meta.ReportReplicas(ctx, report)
+		if err != nil {
+			return err
+		}
+		for _, id := range verdict.Delete {
+			if err := s.store.Delete(id); err != nil {
+				return err
+			}
+		}
+		if ids = ids[n:]; report.Last {
+			return nil
+		}
+	}
+}
+
+// beat sends heartbeats, and reports of damage between them, until ctx is done or
+// the metadata server wants this server to register again.
+func (s *Server) beat(ctx context.Context, meta control.MetaClient, every time.Duration) {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	retry := backoff{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case block := <-s.corrupt:
+			s.tellCorrupt(ctx, meta, block)
+			continue
+		case <-ticker.C:
+		}
+		again, err := s.heartbeat(ctx, meta, every)
+		switch {
+		case again || ctx.Err() != nil:
+			return
+		case err == nil:
+			retry = backoff{}
+		default:
+			if retry.wait == 0 {
+				s.log.Warn("heartbeat failed, trying again", "meta", s.config.Meta, "error", err)
+			}
+			retry.pause(ctx)
+		}
+	}
+}
+
+func (s *Server) heartbeat(ctx context.Context, meta control.MetaClient, every time.Duration) (registerAgain bool, err error) {
+	var disk unix.Statfs_t
+	if err := unix.Statfs(s.config.Directory, &disk); err != nil {
+		return false, fmt.Errorf("ask how full the disk is: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, max(every, time.Second))
+	defer cancel()
+	reply, err := meta.Heartbeat(ctx, &control.HeartbeatRequest{
+		Server:        s.identity.Server,
+		CapacityBytes: disk.Blocks * uint64(disk.Bsize),
+		FreeBytes:     disk.Bavail * uint64(disk.Bsize),
+		UsedBytes:     uint64(s.store.Bytes()),
+		Replicas:      uint64(s.store.Count()),
+	})
+	return reply.GetRegisterAgain(), err
+}
+
+func (s *Server) tellCorrupt(ctx context.Context, meta control.MetaClient, b corruptBlock) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	_, err := meta.ReportCorrupt(ctx, &control.CorruptRequest{Chunk: b.chunk, Server: s.identity.Server, Offset: b.offset})
+	if err != nil {
+		s.warn("can't report a corrupt block", "chunk", b.chunk, "offset", b.offset, "error", err)
+	}
+}

@@ -90,7 +90,7 @@ func drawPage(page []Trend) ([]byte, error) {
 		panels[i] = []*plot.Plot{panel}
 	}
 	canvas := vgsvg.New(pictureWidth, panelHeight*vg.Length(len(page)))
-	tiles := draw.Tiles{Rows: len(page), Cols: 1, PadY: 6, PadRight: 6}
+	tiles := draw.Tiles{Rows: len(page), Cols: 1, PadTop: 4, PadLeft: 4, PadY: 6, PadRight: 6}
 	for i, row := range plot.Align(panels, tiles, draw.New(canvas)) {
 		panels[i][0].Draw(row[0])
 	}
@@ -110,12 +110,12 @@ func (t Trend) panel() (*plot.Plot, error) {
 	}
 	p := plot.New()
 	p.Title.Text = t.Cell
-	p.Title.TextStyle.Font.Size = 8
-	p.Y.Label.Text = m.Unit
+	p.Title.Padding = 3
 	p.X.Tick.Marker = plot.ConstantTicks(t.ticks())
-	for _, axis := range []*plot.Axis{&p.X, &p.Y} {
-		axis.Label.TextStyle.Font.Size = 7
-		axis.Tick.Label.Font.Size = 6
+	p.Y.Tick.Marker = withUnits(m)
+	for _, style := range []*draw.TextStyle{&p.Title.TextStyle, &p.X.Tick.Label, &p.Y.Tick.Label} {
+		style.Font.Variant = "Sans"
+		style.Font.Size = 7
 	}
 	for _, add := range []func(*plot.Plot) error{t.addPoints, t.addLevels, t.addChanges} {
 		if err := add(p); err != nil {
@@ -142,6 +142,19 @@ func (t Trend) ticks() []plot.Tick {
 		ticks = append(ticks, tick)
 	}
 	return ticks
+}
+
+// withUnits labels the ticks of a vertical axis with the metric's unit.
+func withUnits(m results.Metric) plot.Ticker {
+	return plot.TickerFunc(func(low, high float64) []plot.Tick {
+		ticks := plot.DefaultTicks{}.Ticks(low, high)
+		for i := range ticks {
+			if !ticks[i].IsMinor() {
+				ticks[i].Label = m.Format(ticks[i].Value)
+			}
+		}
+		return ticks
+	})
 }
 
 // medians are a trend's points with the bounds of their intervals.

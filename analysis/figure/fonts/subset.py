@@ -10,7 +10,7 @@ from fontTools.ttLib import TTFont
 
 source, out = sys.argv[1:3]
 characters = {ord(c) for b in range(32, 256) for c in bytes([b]).decode("cp1252", "ignore")}
-for style in ("Regular", "Bold"):
+for style in ["Regular"]:
     options = subset.Options(hinting=False, layout_features=[], name_IDs=["*"], notdef_outline=True)
     font = TTFont(os.path.join(source, f"LiberationSans-{style}.ttf"), recalcTimestamp=False)
     subsetter = subset.Subsetter(options)

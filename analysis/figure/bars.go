@@ -1,0 +1,261 @@
+package figure
+
+import (
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+
+	"waggle/analysis/stats"
+	"waggle/results"
+)
+
+const (
+	barPitch    = vg.Length(10) // from one row to the next
+	barHalf     = 0.36          // of a bar's height, in rows
+	barsAxis    = vg.Length(30) // what the x axis below takes
+	textAllows  = 1.14          // leaves room for the number behind a bar
+	missingText = "not supported here"
+)
+
+// barRow is a row of a chart of horizontal bars: a bar, or with heading the
+// name of the rows below it. Bars lie because their names then need no room
+// from each other.
+type barRow struct {
+	heading  string
+	name     string
+	segments []segment
+	// total is drawn as a marker with its interval where it isn't simply the
+	// end of the bar, dot as the only thing in the row.
+	total *stats.Summary
+	dot   *style
+	value float64 // written behind the bar
+	why   string  // instead of a bar
+}
+
+type segment struct {
+	fill  filling
+	value float64
+}
+
+func (r barRow) end() float64 {
+	sum := 0.0
+	for _, s := range r.segments {
+		sum += s.value
+	}
+	if r.total != nil {
+		sum = max(sum, r.total.High)
+	}
+	return sum
+}
+
+// barRows makes a panel's rows, under headings if there is an x factor. The
+// row of a group that measured nothing says why.
+func (s *selection) barRows(p panel, fill func(line series, g stats.Group) (barRow, bool)) []barRow {
+	levels := []any{nil}
+	if s.spec.X != "" {
+		levels = stats.Levels(s.groups, s.experiment, s.spec.X)
+	}
+	var rows []barRow
+	for _, level := range levels {
+		if level != nil && len(levels) > 1 {
+			rows = append(rows, barRow{heading: factorName(s.spec.X) + " " + levelText(s.spec.X, level)})
+		}
+		for _, line := range p.series {
+			for _, g := range line.groups {
+				if level != nil && !g.Cell.Has(results.Cell{s.spec.X: level}) {
+					continue
+				}
+				row, ok := fill(line, g)
+				if !ok {
+					row = barRow{why: whyMissing(g)}
+				}
+				row.name = line.name
+				rows = append(rows, row)
+			}
+		}
+	}
+	return rows
+}
+
+func whyMissing(g stats.Group) string {
+	if _, not := g.Unsupported(); not {
+		return missingText
+	}
+	if len(g.Records) == 0 {
+		return "no valid trial"
+	}
+	return "not measured"
+}
+
+// barPanels draws a panel a plot.
+func barPanels(s *selection, q quantity, fill func(series, stats.Group) (barRow, bool)) (grid, error) {
+	var panels [][]barRow
+	for _, p := range s.panels {
+		panels = append(panels, s.barRows(p, fill))
+	}
+	plots, height, err := barPlots(panels, q)
+	if err != nil {
+		return grid{}, err
+	}
+	for i, p := range plots {
+		p.Title.Text = printable(s.panels[i].title)
+	}
+	return barGrid(plots, height), nil
+}
+
+// barPlots draws rows of bars, several plots on one scale.
+func barPlots(panels [][]barRow, q quantity) (plots []*plot.Plot, rowHeight vg.Length, err error) {
+	largest, longest, drawn := 0.0, 0, false
+	for _, rows := range panels {
+		longest = max(longest, len(rows))
+		for _, r := range rows {
+			largest = max(largest, r.end())
+			drawn = drawn || len(r.segments) > 0 || r.total != nil
+		}
+	}
+	if !drawn {
+		return nil, 0, ErrNoData
+	}
+	x := linearScale(q, 0, largest*textAllows)
+	for _, rows := range panels {
+		p := newPlot()
+		x.apply(&p.X)
+		nameRows(p, rows, longest)
+		p.Add(verticalGrid(), &barPlotter{rows, x})
+		plots = append(plots, p)
+	}
+	return plots, vg.Length(longest)*barPitch + barsAxis, nil
+}
+
+func verticalGrid() plot.Plotter {
+	g := gridLines()
+	g.Horizontal.Color = nil
+	return g
+}
+
+// nameRows puts the rows' names on the y axis, the first row at the top.
+func nameRows(p *plot.Plot, rows []barRow, longest int) {
+	p.Y.Min, p.Y.Max = -float64(longest)+0.4, 0.6
+	p.Y.Tick.Length = 0
+	var ticks []plot.Tick
+	for i, r := range rows {
+		if r.heading == "" {
+			ticks = append(ticks, plot.Tick{Value: -float64(i), Label: printable(r.name)})
+		}
+	}
+	p.Y.Tick.Marker = plot.ConstantTicks(ticks)
+}
+
+// barPlotter draws rows of bars.
+type barPlotter struct {
+	rows []barRow
+	x    scale
+}
+
+func (b *barPlotter) Plot(canvas draw.Canvas, p *plot.Plot) {
+	toX, toY := p.Transforms(&canvas)
+	for i, r := range b.rows {
+		y := -float64(i)
+		if r.heading != "" {
+			b.drawHeading(canvas, r, toY(y), i > 0)
+			continue
+		}
+		start := 0.0
+		for _, s := range r.segments {
+			fillBox(canvas, s.fill, vg.Rectangle{
+				Min: vg.Point{X: toX(b.x.at(start)), Y: toY(y - barHalf)},
+				Max: vg.Point{X: toX(b.x.at(start + s.value)), Y: toY(y + barHalf)},
+			})
+			start += s.value
+		}
+		if r.total != nil {
+			b.drawTotal(canvas, r, toX, toY(y))
+		}
+		text := r.why
+		if text == "" {
+			text = threeDigits(b.x.at(r.value))
+		}
+		drawBeside(canvas, textStyle(noteSize, black), vg.Point{X: toX(b.x.at(r.end())) + 4, Y: toY(y)}, text)
+	}
+}
+
+func (b *barPlotter) drawHeading(canvas draw.Canvas, r barRow, y vg.Length, separate bool) {
+	if separate {
+		canvas.StrokeLine2(draw.LineStyle{Color: paleGrey, Width: 0.4}, canvas.Min.X, y+barPitch/2, canvas.Max.X, y+barPitch/2)
+	}
+	drawBeside(canvas, textStyle(tickSize, grey), vg.Point{X: canvas.Min.X + 3, Y: y}, printable(r.heading))
+}
+
+var totalStyle = style{colour: black, marker: draw.PlusGlyph{}}
+
+// drawTotal draws a total with its interval, lying.
+func (b *barPlotter) drawTotal(canvas draw.Canvas, r barRow, toX func(float64) vg.Length, y vg.Length) {
+	sty := totalStyle
+	if r.dot != nil {
+		sty = *r.dot
+	}
+	low, high := toX(b.x.at(r.total.Low)), toX(b.x.at(r.total.High))
+	bar := draw.LineStyle{Color: sty.colour, Width: 0.7}
+	if high > low {
+		canvas.StrokeLine2(bar, low, y, high, y)
+		canvas.StrokeLine2(bar, low, y-1.5, low, y+1.5)
+		canvas.StrokeLine2(bar, high, y-1.5, high, y+1.5)
+	}
+	canvas.DrawGlyphNoClip(sty.glyph(), vg.Point{X: toX(b.x.at(r.total.Median)), Y: y})
+}
+
+// barGrid arranges bar plots: few side by side, more below each other.
+func barGrid(plots []*plot.Plot, rowHeight vg.Length) grid {
+	const columns = 2
+	g := grid{rowHeight: rowHeight}
+	for len(plots) > columns {
+		g.plots = append(g.plots, plots[:columns])
+		plots = plots[columns:]
+	}
+	if len(g.plots) > 0 {
+		plots = append(plots, make([]*plot.Plot, columns-len(plots))...)
+	}
+	g.plots = append(g.plots, plots)
+	return g
+}
+
+// costDots shows what one operation costs, a column a cost.
+func costDots(s *selection) (*chart, error) {
+	c := &chart{grid: grid{wide: true, plots: [][]*plot.Plot{nil}}}
+	for _, name := range []string{results.LatencyP50, results.CPUPerOperation, results.SyscallsPerOperation} {
+		m := metricNamed(name)
+		if !s.drawable(m) {
+			continue // the experiment didn't measure this cost
+		}
+		plots, height, err := barPlots([][]barRow{s.dotRows(m)}, quantityOf(m))
+		if err != nil {
+			return nil, err
+		}
+		if len(c.metrics) > 0 {
+			plots[0].Y.Tick.Marker = plot.ConstantTicks(nil) // the names stand on the left
+		}
+		c.metrics = append(c.metrics, m)
+		c.grid.rowHeight = height
+		c.grid.plots[0] = append(c.grid.plots[0], plots[0])
+	}
+	if len(c.metrics) == 0 {
+		return nil, ErrNoData
+	}
+	c.alt = altText(s, "Dots with error bars", c.metrics)
+	return c, nil
+}
+
+// dotRows puts all panels below each other.
+func (s *selection) dotRows(m results.Metric) []barRow {
+	var rows []barRow
+	for _, p := range s.panels {
+		if p.title != "" {
+			rows = append(rows, barRow{heading: p.title})
+		}
+		rows = append(rows, s.barRows(p, func(line series, g stats.Group) (barRow, bool) {
+			sum := stats.Summarize(g.Sample(m))
+			return barRow{total: &sum, dot: &line.style, value: sum.Median}, sum.N > 0
+		})...)
+	}
+	return rows
+}

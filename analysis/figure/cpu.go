@@ -1,0 +1,131 @@
+package figure
+
+import (
+	"image/color"
+	"maps"
+	"slices"
+
+	"waggle/analysis/stats"
+	"waggle/results"
+)
+
+// costBasis is what CPU time is divided by.
+type costBasis struct {
+	total string // the metric of the whole machine
+	role  func(role string) string
+	per   func(*results.Record) (float64, bool)
+}
+
+var (
+	perGB = costBasis{results.CPUPerGB, func(role string) string { return results.CPUPerGB + "_" + role },
+		func(r *results.Record) (float64, bool) { return count(r.PayloadBytes, 1e9) }}
+	perOperation = costBasis{results.CPUPerOperation, func(role string) string { return results.CPUPerOperation + "_" + role },
+		func(r *results.Record) (float64, bool) { return count(r.Operations, 1) }}
+)
+
+func count(n *int64, unit float64) (float64, bool) {
+	if n == nil || *n == 0 {
+		return 0, false
+	}
+	return float64(*n) / unit, true
+}
+
+const (
+	softIRQ   = "softirq"
+	otherTime = "rest of the machine"
+)
+
+var roleColours = map[string]color.RGBA{"chunk": blue, "client": vermillion, "gateway": purple, "meta": green}
+
+// cpuBars stacks CPU time by role, then the machine's softirq time, then what
+// is left of the machine's total. The total stands as a cross with its
+// interval: where softirq work was also charged to the process it interrupted,
+// the stack is longer than the total.
+func cpuBars(basis costBasis) func(*selection) (*chart, error) {
+	return func(s *selection) (*chart, error) {
+		m := metricNamed(basis.total)
+		roles := s.cpuRoles()
+		var used []string
+		plots, err := barPanels(s, quantityOf(m), func(_ series, g stats.Group) (barRow, bool) {
+			total := stats.Summarize(g.Sample(m))
+			row := barRow{total: &total, value: total.Median}
+			sum := 0.0
+			add := func(name string, value float64) {
+				if value > 0 {
+					sum += value
+					used = append(used, name)
+					row.segments = append(row.segments, segment{cpuFill(name), value})
+				}
+			}
+			for _, role := range roles {
+				add(role, stats.Summarize(g.Sample(metricNamed(basis.role(role)))).Median)
+			}
+			add(softIRQ, stats.Summarize(g.Sample(basis.softIRQ())).Median)
+			add(otherTime, total.Median-sum)
+			return row, total.N > 0
+		})
+		if err != nil {
+			return nil, err
+		}
+		c := &chart{metrics: []results.Metric{m}, grid: plots}
+		for _, name := range append(roles, softIRQ, otherTime) {
+			if slices.Contains(used, name) {
+				fill := cpuFill(name)
+				c.legend = append(c.legend, legendEntry{name: name, fill: &fill})
+			}
+		}
+		c.legend = append(c.legend, legendEntry{name: "whole machine", style: totalStyle, markerOnly: true})
+		c.table = s.table(append(c.metrics, basis.columns(roles)...))
+		c.alt = altText(s, "Stacked bars by role", c.metrics)
+		return c, nil
+	}
+}
+
+func (b costBasis) softIRQ() results.Metric {
+	total := metricNamed(b.total)
+	return results.Metric{Name: softIRQ, Unit: total.Unit, Label: softIRQ, Of: func(r *results.Record) (float64, bool) {
+		by, ok := b.per(r)
+		if !ok || r.CPU == nil {
+			return 0, false
+		}
+		return r.CPU.SoftIRQ / by, true
+	}}
+}
+
+// columns are the parts of the total in the table.
+func (b costBasis) columns(roles []string) []results.Metric {
+	var metrics []results.Metric
+	for _, role := range roles {
+		m := metricNamed(b.role(role))
+		m.Label = role
+		metrics = append(metrics, m)
+	}
+	return append(metrics, b.softIRQ())
+}
+
+func cpuFill(name string) filling {
+	switch name {
+	case softIRQ:
+		return filling{yellow, risingHatch}
+	case otherTime:
+		return filling{paleGrey, noHatch}
+	}
+	if c, ok := roleColours[name]; ok {
+		return filling{c, noHatch}
+	}
+	return filling{skyBlue, levelHatch}
+}
+
+func (s *selection) cpuRoles() []string {
+	roles := map[string]bool{}
+	for _, g := range s.groups {
+		for _, r := range g.Records {
+			if r.CPU != nil {
+				for role := range r.CPU.ByRole {
+					roles[role] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(roles))
+}

@@ -1,0 +1,108 @@
+package figure
+
+import (
+	"fmt"
+	"slices"
+
+	"gonum.org/v1/plot"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+
+	"waggle/analysis/stats"
+	"waggle/results"
+)
+
+// floorRatio draws the share of the floor control's throughput that each path
+// reaches: how near the limit the file system is.
+func floorRatio(s *selection) (*chart, error) {
+	axis, err := factorAxis(s)
+	if err != nil {
+		return nil, err
+	}
+	m := metricNamed(results.Throughput)
+	baseline := s.spec.Baseline
+	if baseline == "" {
+		baseline = floorLevel
+	}
+	c := &chart{metrics: []results.Metric{m}, grid: grid{rowHeight: linesHeight}}
+	c.table = Table{Header: append(s.factorHeader(), "Share of "+baseline+" [95 %]", "n")}
+	panels := make([][]curve, len(s.panels))
+	highest := 1.0
+	var names []string
+	for i, p := range s.panels {
+		for _, line := range p.series {
+			k := curve{name: line.name, style: line.style}
+			for _, g := range line.groups {
+				x, placed := axis.at(g)
+				ratio, ok := s.shareOf(baseline, g, m)
+				if !placed || !ok {
+					continue
+				}
+				k.points = append(k.points, point{x: x, y: ratio.Value, low: ratio.Low, high: ratio.High})
+				highest = max(highest, ratio.High)
+				c.table.Rows = append(c.table.Rows, append(s.factorCells(p, line, g),
+					fmt.Sprintf("%s [%s, %s]", percent(ratio.Value), percent(ratio.Low), percent(ratio.High)),
+					fmt.Sprint(len(g.Sample(m)))))
+			}
+			if len(k.points) > 0 {
+				panels[i] = append(panels[i], k)
+				if !slices.Contains(names, k.name) {
+					names = append(names, k.name)
+				}
+			}
+		}
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("no cell has a %s=%s beside it to be compared with: %w", s.spec.Series, baseline, ErrNoData)
+	}
+	y := linearScale(quantity{"Share of " + baseline, []unit{{"%", 0.01}}}, 0, highest)
+	var row []*plot.Plot
+	for i, curves := range panels {
+		p := newPlot()
+		p.Title.Text = printable(s.panels[i].title)
+		axis.scale.apply(&p.X)
+		y.apply(&p.Y)
+		p.Add(gridLines(), limitLine{y.at(1)})
+		addCurves(p, y, curves, axis.nominal)
+		row = append(row, p)
+	}
+	c.grid.plots = [][]*plot.Plot{row}
+	foldPanels(c, s, axis)
+	for _, name := range names {
+		c.legend = append(c.legend, legendEntry{name: name, style: s.colours.of(name)})
+	}
+	c.legend = append(c.legend, legendEntry{name: baseline, style: limitStyle})
+	c.alt = fmt.Sprintf("Line chart of throughput as a share of %s, by %s. The numbers are in the table.", baseline, factorName(s.spec.X))
+	return c, nil
+}
+
+// shareOf compares a group with the one that has the baseline's level and is
+// equal otherwise.
+func (s *selection) shareOf(baseline string, g stats.Group, m results.Metric) (stats.Interval, bool) {
+	level, ok := g.Cell[s.spec.Series]
+	if !ok || level == baseline {
+		return stats.Interval{}, false
+	}
+	pairs := stats.PairUp(append(slices.Clone(s.groups), g), results.Cell{s.spec.Series: baseline}, results.Cell{s.spec.Series: level})
+	for _, pair := range pairs {
+		if pair.Treatment.Cell.String() == g.Cell.String() && pair.Treatment.Source == g.Source {
+			answer := stats.Judge([]stats.Question{{Metric: m, Baseline: pair.Baseline.Sample(m), Treatment: pair.Treatment.Sample(m), Interleaved: true}})[0]
+			if answer.Ratio != nil {
+				return *answer.Ratio, true
+			}
+		}
+	}
+	return stats.Interval{}, false
+}
+
+func percent(ratio float64) string { return threeDigits(100*ratio) + " %" }
+
+var limitStyle = style{colour: black, dashes: []vg.Length{4, 2}, marker: noMarker{}}
+
+// limitLine marks a value across the whole plot.
+type limitLine struct{ y float64 }
+
+func (l limitLine) Plot(canvas draw.Canvas, p *plot.Plot) {
+	_, toY := p.Transforms(&canvas)
+	canvas.StrokeLine2(limitStyle.line(), canvas.Min.X, toY(l.y), canvas.Max.X, toY(l.y))
+}

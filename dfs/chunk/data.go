@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -90,10 +89,8 @@ type connection struct {
 	head  []byte     // room for the answer's header
 	sums  []byte     // room for the answer's checksums
 
-	sender        read.Sender // of the chosen path
-	locked        read.Sender // for locked reads
-	prepare       func(*os.File, int64, int) error
-	lockedPrepare func(*os.File, int64, int) error
+	sender read.Sender // of the chosen path
+	locked read.Sender // for locked reads
 
 	writes *writes
 }
@@ -121,16 +118,9 @@ func (c *connection) open() (err error) {
 	if c.locked, err = c.server.defaultRead.NewSender(c.conn, &c.server.counters); err != nil {
 		return err
 	}
-	c.lockedPrepare = preparer(c.locked)
-	c.sender, c.prepare = c.locked, c.lockedPrepare
+	c.sender = c.locked
 	c.writes = newWrites(c, c.server.defaultWrite)
 	return nil
-}
-
-func preparer(s read.Sender) func(*os.File, int64, int) error {
-	return func(f *os.File, offset int64, length int) error {
-		return s.Prepare(read.Range{File: f, Offset: offset, Length: length})
-	}
 }
 
 func (c *connection) close() {
@@ -210,17 +200,17 @@ func (c *connection) chooseRead(p read.Path) error {
 	if c.sender != c.locked {
 		c.sender.Close()
 	}
-	c.sender, c.prepare = sender, preparer(sender)
+	c.sender = sender
 	return nil
 }
 
 // read answers a read.
 func (c *connection) read() error {
-	sender, prepare := c.sender, c.prepare
+	sender := c.sender
 	if c.frame.Flags&wire.FlagLocked != 0 {
-		sender, prepare = c.locked, c.lockedPrepare
+		sender = c.locked
 	}
-	view, err := c.view(prepare)
+	view, err := c.view(sender)
 	defer view.Release()
 	answer := c.answerFor(view.State, err)
 	if err != nil || view.Length == 0 {
@@ -236,7 +226,7 @@ func (c *connection) read() error {
 	return nil
 }
 
-func (c *connection) view(prepare func(*os.File, int64, int) error) (replica.View, error) {
+func (c *connection) view(sender read.Sender) (replica.View, error) {
 	r, err := c.server.store.Get(c.frame.Chunk)
 	if err != nil {
 		return replica.View{}, err
@@ -245,7 +235,7 @@ func (c *connection) view(prepare func(*os.File, int64, int) error) (replica.Vie
 		return replica.View{State: state}, fmt.Errorf("read of chunk %d: %w: asked %d, the replica has %d",
 			c.frame.Chunk, replica.ErrStaleEpoch, c.frame.Epoch, state.Epoch)
 	}
-	return r.View(c.frame.Offset, c.frame.Length, c.sums, prepare)
+	return r.View(c.frame.Offset, c.frame.Length, c.sums, sender.Prepare)
 }
 
 // answerFor makes the answer to the request, without data, from how it ended

@@ -27,6 +27,7 @@ import (
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/write"
+	"waggle/dfs/wire"
 )
 
 // Config says how a chunk server runs. Only Directory must be set.
@@ -114,11 +115,7 @@ func (s *Server) open() (err error) {
 	if s.identity, err = readIdentity(s.config.Directory); err != nil {
 		return err
 	}
-	address, err := net.ResolveTCPAddr("tcp", s.config.DataAddress)
-	if err != nil {
-		return fmt.Errorf("data address %q: %w", s.config.DataAddress, err)
-	}
-	if s.data, err = net.ListenTCP("tcp", address); err != nil {
+	if s.data, err = wire.ListenTCP(s.config.DataAddress); err != nil {
 		return fmt.Errorf("listen for data: %w", err)
 	}
 	if s.control, err = net.Listen("tcp", s.config.ControlAddress); err != nil {

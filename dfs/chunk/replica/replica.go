@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"waggle/dfs/datapath/read"
 	"waggle/dfs/wire"
 )
 
@@ -65,13 +66,30 @@ type Replica struct {
 type files struct {
 	data, sums *os.File
 	users      atomic.Int32
+	mapping    sync.Mutex
+	mapped     []byte // data, once a read path asked for it
 }
 
 func (f *files) release() {
 	if f.users.Add(-1) == 0 {
+		if f.mapped != nil {
+			unix.Munmap(f.mapped)
+		}
 		f.data.Close()
 		f.sums.Close()
 	}
+}
+
+// mapData is read.Range's Mapping.
+func (f *files) mapData() (_ []byte, err error) {
+	f.mapping.Lock()
+	defer f.mapping.Unlock()
+	if f.mapped == nil {
+		if f.mapped, err = unix.Mmap(int(f.data.Fd()), 0, read.MappingSize, unix.PROT_READ, unix.MAP_SHARED); err != nil {
+			return nil, fmt.Errorf("map a replica: %w", err)
+		}
+	}
+	return f.mapped, nil
 }
 
 // State returns what the replica holds.
@@ -556,7 +574,7 @@ func (v *View) Release() {
 // View reads the checksums of the blocks that cover a range, clipped to the
 // replica's end, into sums, and has prepare take what it needs of the data
 // while writers wait. The file stays open until the view is released.
-func (r *Replica) View(offset uint64, length uint32, sums []byte, prepare func(f *os.File, offset int64, length int) error) (View, error) {
+func (r *Replica) View(offset uint64, length uint32, sums []byte, prepare func(read.Range) error) (View, error) {
 	if err := r.lockShared(); err != nil {
 		return View{}, err
 	}
@@ -575,7 +593,8 @@ func (r *Replica) View(offset uint64, length uint32, sums []byte, prepare func(f
 	if v.Sums, err = r.readSums(sums, v.Offset/wire.BlockSize, wire.Pieces(v.Offset, uint32(v.Length))); err != nil {
 		return v, err
 	}
-	if err := prepare(r.files.data, int64(v.Offset), v.Length); err != nil {
+	data := read.Range{File: r.files.data, Offset: int64(v.Offset), Length: v.Length, Mapping: r.files.mapData}
+	if err := prepare(data); err != nil {
 		return v, fmt.Errorf("read %d bytes at %d of chunk %d: %w", v.Length, v.Offset, r.id, err)
 	}
 	v.files = r.files
@@ -616,8 +635,8 @@ func (r *Replica) Verify(wait func(bytes int) error, corrupt func(offset uint64)
 		if err := wait(int(min(VerifyWindow, length-offset))); err != nil {
 			return err
 		}
-		v, err := r.View(offset, VerifyWindow, sums, func(f *os.File, at int64, length int) error {
-			_, err := f.ReadAt(buf[:length], at)
+		v, err := r.View(offset, VerifyWindow, sums, func(data read.Range) error {
+			_, err := data.File.ReadAt(buf[:data.Length], data.Offset)
 			return err
 		})
 		if err != nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"waggle/dfs/datapath/read"
 	"waggle/dfs/wire"
 )
 
@@ -49,9 +50,9 @@ func content(t *testing.T, r *Replica) []byte {
 	require.NoError(t, r.Verify(func(int) error { return nil }, func(at uint64) { t.Fatalf("block at %d is corrupt", at) }))
 	var all []byte
 	for offset := uint64(0); offset < r.State().Length; offset += 1 << 20 {
-		v, err := r.View(offset, 1<<20, nil, func(f *os.File, at int64, n int) error {
-			b := make([]byte, n)
-			_, err := f.ReadAt(b, at)
+		v, err := r.View(offset, 1<<20, nil, func(data read.Range) error {
+			b := make([]byte, data.Length)
+			_, err := data.File.ReadAt(b, data.Offset)
 			all = append(all, b...)
 			return err
 		})
@@ -120,9 +121,9 @@ func TestLargestWriteAndReplica(t *testing.T) {
 	_, err = r.Write(makeWrite(2, offset, data))
 	require.NoError(t, err)
 	require.NoError(t, r.closeFiles())
-	v, err := r.View(offset, wire.MaxData, nil, func(f *os.File, at int64, n int) error {
-		got := make([]byte, n)
-		_, err := f.ReadAt(got, at)
+	v, err := r.View(offset, wire.MaxData, nil, func(stored read.Range) error {
+		got := make([]byte, stored.Length)
+		_, err := stored.File.ReadAt(got, stored.Offset)
 		require.True(t, bytes.Equal(data, got))
 		return err
 	})
@@ -301,7 +302,7 @@ func TestOpenFilesAreBoundedAndSafeInUse(t *testing.T) {
 					t.Error(err)
 				}
 				var file *os.File
-				v, err := r.View(0, 20000, nil, func(f *os.File, _ int64, _ int) error { file = f; return nil })
+				v, err := r.View(0, 20000, nil, func(data read.Range) error { file = data.File; return nil })
 				if err != nil {
 					t.Error(err)
 					return

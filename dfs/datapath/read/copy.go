@@ -1,6 +1,7 @@
 package read
 
 import (
+	"io"
 	"net"
 	"sync/atomic"
 
@@ -45,6 +46,9 @@ func (s *copySender) Prepare(r Range) error {
 	}
 	s.data = s.buf[:r.Length]
 	_, err := r.File.ReadAt(s.data, r.Offset)
+	if err == io.EOF {
+		return ErrShrank
+	}
 	return err
 }
 

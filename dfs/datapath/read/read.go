@@ -4,10 +4,12 @@
 package read
 
 import (
+	"errors"
 	"net"
 	"os"
 
 	"waggle/dfs/datapath"
+	"waggle/dfs/wire"
 )
 
 // Range is a block-aligned part of a replica's data file.
@@ -15,7 +17,20 @@ type Range struct {
 	File   *os.File
 	Offset int64 // bytes
 	Length int   // bytes
+	// Mapping returns the file mapped from its start for reading, MappingSize
+	// bytes, kept for as long as the file is open. Memory behind the end of the
+	// file, which may move at any time, may only be handed to system calls: they
+	// fail with EFAULT where the program itself would be killed (SIGBUS).
+	Mapping func() ([]byte, error)
 }
+
+// MappingSize is how much of a replica's file is mapped, in bytes: as much as
+// the largest replica can have.
+const MappingSize = wire.MaxChunkSize
+
+// ErrShrank says that a replica's file ended before the range did: it was cut
+// after its length was looked up.
+var ErrShrank = errors.New("replica ends before the range does")
 
 // Sender sends the answers to reads on one connection. It is used by one
 // goroutine: for each answer that has data Prepare, then Send. The server sends

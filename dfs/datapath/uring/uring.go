@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -38,6 +39,10 @@ const (
 
 	registerBuffers = 0
 	registerFiles   = 2
+	unregisterFiles = 3
+	registerProbe   = 8
+
+	probeSupported = 1 << 0
 
 	offsetRings       = 0
 	offsetSubmissions = 0x10000000
@@ -81,6 +86,7 @@ type parameters struct {
 // Ring is one io_uring. It is used by one goroutine at a time.
 type Ring struct {
 	fd    int
+	file  *os.File // owns fd
 	rings []byte
 	slots []byte
 
@@ -102,11 +108,13 @@ func New(entries uint32) (*Ring, error) {
 	if errno != 0 {
 		return nil, fmt.Errorf("set up io_uring: %w", errno)
 	}
-	unix.CloseOnExec(int(fd))
 	r := &Ring{fd: int(fd)}
+	if err := unix.SetNonblock(r.fd, true); err != nil {
+		return nil, errors.Join(err, unix.Close(r.fd))
+	}
+	r.file = os.NewFile(fd, "io_uring") // pollable, since it does not block
 	if p.features&featureSingleMap == 0 {
-		unix.Close(r.fd)
-		return nil, errors.New("set up io_uring: this kernel is older than 5.4")
+		return nil, errors.Join(errors.New("set up io_uring: this kernel is older than 5.4"), r.file.Close())
 	}
 	if err := r.mapRings(&p); err != nil {
 		return nil, errors.Join(fmt.Errorf("map io_uring's rings: %w", err), r.Close())
@@ -140,7 +148,7 @@ func (r *Ring) Close() error {
 			err = errors.Join(err, unix.Munmap(m))
 		}
 	}
-	return errors.Join(err, unix.Close(r.fd))
+	return errors.Join(err, r.file.Close())
 }
 
 // RegisterBuffer makes buffer number 0 of the ring: its pages are pinned once
@@ -159,11 +167,55 @@ func (r *Ring) RegisterFile(fd int) error {
 	return r.register(registerFiles, unsafe.Pointer(&v), "a file")
 }
 
+// UnregisterFile gives the registered file back, which is else held until some
+// time after Close. It is no error if there is none.
+func (r *Ring) UnregisterFile() error {
+	_, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), unregisterFiles, 0, 0, 0, 0)
+	if errno != 0 && errno != unix.ENXIO {
+		return fmt.Errorf("unregister a file from io_uring: %w", errno)
+	}
+	return nil
+}
+
 func (r *Ring) register(what uintptr, arg unsafe.Pointer, name string) error {
 	if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), what, uintptr(arg), 1, 0, 0); errno != 0 {
 		return fmt.Errorf("register %s with io_uring: %w", name, errno)
 	}
 	return nil
+}
+
+// SupportsZeroCopy returns nil if the kernel has zero-copy sends (Linux 6.0).
+func (r *Ring) SupportsZeroCopy() error {
+	type operation struct {
+		opcode, _ uint8
+		flags     uint16
+		_         uint32
+	}
+	const operations = opSendZC + 1
+	var probe struct {
+		_          [16]byte
+		operations [operations]operation
+	}
+	if _, _, errno := unix.Syscall6(unix.SYS_IO_URING_REGISTER, uintptr(r.fd), registerProbe, uintptr(unsafe.Pointer(&probe)), operations, 0, 0); errno != 0 {
+		return fmt.Errorf("ask io_uring for its operations: %w", errno)
+	}
+	if probe.operations[opSendZC].flags&probeSupported == 0 {
+		return errors.New("this kernel's io_uring has no zero-copy send (it came with Linux 6.0)")
+	}
+	return nil
+}
+
+// WaitReady waits until a completion can be taken, without holding a thread. It
+// returns an error that wraps os.ErrDeadlineExceeded after the timeout.
+func (r *Ring) WaitReady(timeout time.Duration) error {
+	if err := r.file.SetReadDeadline(time.Now().Add(timeout)); err != nil {
+		return fmt.Errorf("wait for io_uring: %w", err)
+	}
+	raw, err := r.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Read(func(uintptr) bool { return r.ready() > 0 })
 }
 
 // push queues a submission. The caller never queues more than the ring holds.
@@ -185,17 +237,18 @@ func (r *Ring) ReadFixed(user uint64, file *os.File, p []byte, offset int64, lin
 	r.push(s)
 }
 
-// Send queues a send of p on the registered file.
+// Send queues a send of p on the registered file. It waits for no room: it sends
+// less, or nothing (EAGAIN).
 func (r *Ring) Send(user uint64, p []byte) {
-	r.push(submission{opcode: opSend, flags: sqeFixedFile, address: address(p), length: uint32(len(p)), opFlags: unix.MSG_NOSIGNAL, user: user})
+	r.push(submission{opcode: opSend, flags: sqeFixedFile, address: address(p), length: uint32(len(p)), opFlags: unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT, user: user})
 }
 
 // SendZeroCopy queues a send of p, a part of the registered buffer, on the
-// registered file without a copy. It has two completions: one with the count,
+// registered file without a copy, and waits for no room. It has two completions: one with the count,
 // and one with Notification when p may be written to again.
 func (r *Ring) SendZeroCopy(user uint64, p []byte) {
 	r.push(submission{opcode: opSendZC, flags: sqeFixedFile, priority: sendFixedBuffer | sendReportUsage,
-		address: address(p), length: uint32(len(p)), opFlags: unix.MSG_NOSIGNAL, user: user})
+		address: address(p), length: uint32(len(p)), opFlags: unix.MSG_NOSIGNAL | unix.MSG_DONTWAIT, user: user})
 }
 
 func address(p []byte) uint64 { return uint64(uintptr(unsafe.Pointer(unsafe.SliceData(p)))) }

@@ -1,0 +1,188 @@
+package read
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"waggle/dfs/datapath"
+	"waggle/dfs/wire"
+)
+
+// eachPath runs f for every read path of this machine.
+func eachPath(t *testing.T, f func(t *testing.T, p Path)) {
+	for _, p := range Paths.All() {
+		t.Run(p.About().Name, func(t *testing.T) {
+			if err := p.About().Supported(); err != nil {
+				t.Skip(err)
+			}
+			f(t, p)
+		})
+	}
+}
+
+// replica makes a file of random bytes with its mapping.
+func replica(t *testing.T, size int) (*os.File, []byte, func() ([]byte, error)) {
+	t.Helper()
+	content := make([]byte, size)
+	for i := range content {
+		content[i] = byte(rand.Uint32())
+	}
+	name := filepath.Join(t.TempDir(), "replica")
+	require.NoError(t, os.WriteFile(name, content, 0o600))
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	require.NoError(t, err)
+	mapped, err := unix.Mmap(int(f.Fd()), 0, wire.MaxChunkSize, unix.PROT_READ, unix.MAP_SHARED)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, errors.Join(unix.Munmap(mapped), f.Close())) })
+	return f, content, func() ([]byte, error) { return mapped, nil }
+}
+
+func listen(t testing.TB) *net.TCPListener {
+	t.Helper()
+	l, err := wire.ListenTCP("127.0.0.1:0")
+	require.NoError(t, err)
+	return l
+}
+
+func connect(t testing.TB) (server, client *net.TCPConn) {
+	t.Helper()
+	l := listen(t)
+	defer l.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	require.NoError(t, err)
+	s, err := l.Accept()
+	require.NoError(t, err)
+	t.Cleanup(func() { s.Close(); c.Close() })
+	return s.(*net.TCPConn), c.(*net.TCPConn)
+}
+
+// The conformance suite of the senders: the same seeded ranges give the same
+// bytes over every path, and every path proves that it was taken.
+func TestEveryPathSendsTheSameBytes(t *testing.T) {
+	file, content, mapping := replica(t, 6<<20+123)
+	eachPath(t, func(t *testing.T, p Path) {
+		server, client := connect(t)
+		var counters datapath.Counters
+		sender, err := p.NewSender(server, &counters)
+		require.NoError(t, err)
+		random := rand.New(rand.NewPCG(1, 2))
+		for range 60 {
+			offset := random.IntN(len(content)) &^ (wire.BlockSize - 1)
+			length := min(1+random.IntN(1<<random.IntN(23)), len(content)-offset)
+			header := bytes.Repeat([]byte{byte(offset)}, 64+random.IntN(1000))
+			var sending sync.WaitGroup
+			sending.Go(func() {
+				err := sender.Prepare(Range{File: file, Offset: int64(offset), Length: length, Mapping: mapping})
+				if err == nil {
+					err = sender.Send(header)
+				}
+				if !assert.NoError(t, err) {
+					client.CloseRead()
+				}
+			})
+			got := make([]byte, len(header)+length)
+			_, err := io.ReadFull(client, got)
+			require.NoError(t, err)
+			sending.Wait()
+			require.True(t, bytes.Equal(header, got[:len(header)]), "header")
+			require.True(t, bytes.Equal(content[offset:][:length], got[len(header):]), "%d bytes at %d", length, offset)
+		}
+		require.NoError(t, sender.Close())
+		for _, name := range p.About().Proof {
+			require.Positive(t, counters.Snapshot()[name], "the proof %s", name)
+		}
+		if name := "read_zerocopy_copied_bytes"; p.About().Name == "zerocopy" {
+			require.Equal(t, counters.Snapshot()["read_zerocopy_completed_bytes"], counters.Snapshot()[name], "loopback copies after all")
+		}
+	})
+}
+
+// A replica that was cut after its length was looked up ends the connection
+// with an error: no signal, no bytes that are not there.
+func TestACutReplicaIsAnError(t *testing.T) {
+	eachPath(t, func(t *testing.T, p Path) {
+		file, _, mapping := replica(t, 2<<20)
+		server, client := connect(t)
+		sender, err := p.NewSender(server, new(datapath.Counters))
+		require.NoError(t, err)
+		defer sender.Close()
+		go io.Copy(io.Discard, client)
+		require.NoError(t, file.Truncate(3*wire.BlockSize))
+		err = sender.Prepare(Range{File: file, Length: 1 << 20, Mapping: mapping})
+		if err == nil {
+			err = sender.Send([]byte("header"))
+		}
+		require.ErrorIs(t, err, ErrShrank)
+	})
+}
+
+// A client that reads nothing holds the sender up until its write deadline and
+// no longer; one that vanishes is an error at once.
+func TestSlowAndVanishedClients(t *testing.T) {
+	eachPath(t, func(t *testing.T, p Path) {
+		file, _, mapping := replica(t, 4<<20)
+		send := func(server *net.TCPConn) error {
+			sender, err := p.NewSender(server, new(datapath.Counters))
+			require.NoError(t, err)
+			defer sender.Close()
+			for range 20 {
+				if err := sender.Prepare(Range{File: file, Length: 4 << 20, Mapping: mapping}); err != nil {
+					return err
+				}
+				if err := sender.Send([]byte("header")); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		server, _ := connect(t)
+		require.NoError(t, server.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
+		require.ErrorIs(t, send(server), os.ErrDeadlineExceeded)
+
+		server, client := connect(t)
+		require.NoError(t, client.Close())
+		require.Error(t, send(server))
+	})
+}
+
+// Connections that come and go leave no descriptor and no mapping.
+func TestNothingIsLeftBehind(t *testing.T) {
+	count := func() int {
+		entries, err := os.ReadDir("/proc/self/fd")
+		require.NoError(t, err)
+		return len(entries)
+	}
+	eachPath(t, func(t *testing.T, p Path) {
+		file, _, mapping := replica(t, 1<<16)
+		before := 0
+		for i := range 1000 {
+			if i == 10 {
+				before = count()
+			}
+			l := listen(t)
+			client, err := net.Dial("tcp", l.Addr().String())
+			require.NoError(t, err)
+			server, err := l.Accept()
+			require.NoError(t, err)
+			l.Close()
+			sender, err := p.NewSender(server.(*net.TCPConn), new(datapath.Counters))
+			require.NoError(t, err)
+			require.NoError(t, sender.Prepare(Range{File: file, Length: 1 << 16, Mapping: mapping}))
+			require.NoError(t, sender.Send([]byte("header")))
+			require.NoError(t, errors.Join(sender.Close(), server.Close(), client.Close()))
+		}
+		require.InDelta(t, before, count(), 5)
+	})
+}

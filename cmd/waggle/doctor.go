@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"waggle/dfs/datapath"
+	"waggle/dfs/datapath/lookup"
 	"waggle/dfs/datapath/machine"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/write"
@@ -49,7 +50,7 @@ type pathSupport struct {
 
 // allPaths lists every registered data path, by operation.
 func allPaths() []datapath.Info {
-	return append(infos(&read.Paths), infos(&write.Paths)...)
+	return slices.Concat(infos(&lookup.Paths), infos(&read.Paths), infos(&write.Paths))
 }
 
 func infos[P interface{ About() datapath.Info }](registry *datapath.Registry[P]) []datapath.Info {

@@ -26,6 +26,7 @@ func commands() []*cli.Command {
 		doctorCommand(),
 		regressCommand(),
 		claimsCommand(),
+		metaCommand(),
 		chunkCommand(),
 	}
 }

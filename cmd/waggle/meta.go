@@ -1,0 +1,66 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"waggle/dfs/meta"
+)
+
+func metaCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "meta",
+		Usage: "run the metadata server",
+		Flags: []cli.Flag{
+			&cli.PathFlag{Name: "dir", Required: true, Usage: "keep the metadata in `DIRECTORY`"},
+			&cli.StringFlag{Name: "address", Value: DefaultMeta, Usage: "serve control calls on `ADDRESS`"},
+			&cli.StringFlag{Name: "lookup-address", Usage: "answer lookups on UDP `ADDRESS` (default: that of control calls)"},
+			&cli.StringFlag{Name: "lookup", Value: "udp", Usage: "answer lookups by data path `NAME`"},
+			&cli.IntFlag{Name: "lookup-workers", Usage: "answer lookups on `N` sockets (default: one for each processor)"},
+			&cli.DurationFlag{Name: "heartbeat", Value: time.Second, Usage: "have chunk servers report every `TIME`; without five of them in a row one is dead"},
+			&cli.DurationFlag{Name: "repair-delay", Value: 15 * time.Second, Usage: "give a dead chunk server `TIME` to come back before its replicas are made anew"},
+			&cli.Float64Flag{Name: "repairs-per-second", Value: 20, Usage: "mend at most `N` chunks a second"},
+			&cli.DurationFlag{Name: "session-time", Value: 20 * time.Second, Usage: "end a session that was not kept alive for `TIME`"},
+			&cli.StringFlag{Name: "chunk-size", Value: "16MiB", Usage: "cut files into chunks of `BYTES` unless their maker says otherwise"},
+			&cli.StringFlag{Name: "cache", Value: "256MiB", Usage: "use `BYTES` for caches"},
+		},
+		Action: runMeta,
+	}
+}
+
+func runMeta(c *cli.Context) error {
+	if c.Args().Present() {
+		return usagef("meta takes no arguments, got %q", c.Args().First())
+	}
+	sizes := make(map[string]uint64)
+	for name, limit := range map[string]uint64{"chunk-size": 1 << 31, "cache": 1 << 40} {
+		bytes, err := humanize.ParseBytes(c.String(name))
+		if err != nil || bytes == 0 || bytes > limit {
+			return usagef("--%s %q is no number of bytes up to %s", name, c.String(name), humanize.IBytes(limit))
+		}
+		sizes[name] = bytes
+	}
+	for _, name := range []string{"heartbeat", "repair-delay", "session-time"} {
+		if c.Duration(name) <= 0 {
+			return usagef("--%s %v must be more than 0", name, c.Duration(name))
+		}
+	}
+	if c.Int("lookup-workers") < 0 || c.Float64("repairs-per-second") <= 0 {
+		return usagef("--lookup-workers and --repairs-per-second must be more than 0")
+	}
+	server, err := meta.Open(c.Context, meta.Config{
+		Directory: c.Path("dir"), Control: c.String("address"), Lookup: c.String("lookup-address"),
+		LookupPath: c.String("lookup"), LookupWorkers: c.Int("lookup-workers"),
+		Heartbeat: c.Duration("heartbeat"), RepairDelay: c.Duration("repair-delay"), RepairsPerSecond: c.Float64("repairs-per-second"),
+		SessionTime: c.Duration("session-time"), ChunkSize: uint32(sizes["chunk-size"]), CacheBytes: int64(sizes["cache"]),
+		Version: version(),
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "metadata server: control on %s, lookups on %s\n", server.Address(), server.LookupAddress())
+	return server.Serve(c.Context)
+}

@@ -1,0 +1,141 @@
+package meta
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"waggle/dfs/wire"
+	"waggle/dfs/wire/control"
+)
+
+// maxMutations is how many mutations one request may carry.
+const maxMutations = 256
+
+// mutation carries out one change of the namespace for a session.
+type mutation struct {
+	*change
+	walker
+	session *session
+	config  *Config
+	// defaultReplication is the replication of files that don't ask for one.
+	defaultReplication uint16
+	// cuts are the chunks that were cut on the chunk servers for this mutation.
+	cuts map[place]uint32
+}
+
+// inode is ambiguous between change and walker, which are the same here.
+func (m *mutation) inode(number uint64) *inode { return m.change.inode(number) }
+
+// cutNeeded stops a mutation that would show bytes of a chunk that were cut off
+// before: they have to go from the chunk servers first.
+type cutNeeded struct {
+	place
+	length uint32 // bytes that stay
+}
+
+func (cutNeeded) Error() string { return "a chunk must be cut first" }
+
+// Mutate implements control.MetaServer.
+func (s *Server) Mutate(ctx context.Context, q *control.MutateRequest) (*control.MutateReply, error) {
+	session, err := s.sessions.get(q.Session)
+	if err != nil {
+		return nil, err
+	}
+	if len(q.Mutations) > maxMutations {
+		return nil, refusal(codes.ResourceExhausted, "%d mutations in a request: at most %d are allowed", len(q.Mutations), maxMutations)
+	}
+	cuts := make(map[place]uint32)
+	reply := &control.MutateReply{Results: make([]*control.MutationResult, 0, len(q.Mutations))}
+	for len(reply.Results) < len(q.Mutations) {
+		var needed cutNeeded
+		var cut bool
+		err := s.executor.do(ctx, func(c *change) error {
+			if session.ended {
+				return errBadSession
+			}
+			session.forgetBelow(q.AnsweredBelow)
+			for _, asked := range q.Mutations[len(reply.Results):] {
+				r, err := session.answer(c, asked.Number, func() (*control.MutationResult, error) {
+					return s.carryOut(c, session, cuts, asked)
+				})
+				if cut = errors.As(err, &needed); cut {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+				reply.Results = append(reply.Results, r)
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+		if cut {
+			if err := s.cutChunk(ctx, needed.place); err != nil {
+				return nil, err
+			}
+			cuts[needed.place] = needed.length
+		}
+	}
+	return reply, nil
+}
+
+// carryOut carries out a mutation. Its error is not an answer to the mutation,
+// but says that there is none yet.
+func (s *Server) carryOut(c *change, session *session, cuts map[place]uint32, asked *control.Mutation) (*control.MutationResult, error) {
+	m := &mutation{
+		change:  c,
+		walker:  walker{tables: c, hash: s.hash, who: &session.credentials},
+		session: session, config: &s.config, defaultReplication: s.servers.defaultReplication(), cuts: cuts,
+	}
+	changed, err := m.apply(asked)
+	var needed cutNeeded
+	if errors.As(err, &needed) {
+		return nil, err
+	}
+	if err == errDangling {
+		err = refusal(codes.Internal, "the metadata is damaged: %v; run fsck", err)
+	}
+	if err != nil {
+		refused := status.Convert(err)
+		return &control.MutationResult{Code: uint32(refused.Code()), Message: refused.Message()}, nil
+	}
+	return &control.MutationResult{Attributes: attributesMessage(&changed.Attributes)}, nil
+}
+
+func (m *mutation) apply(asked *control.Mutation) (*inode, error) {
+	switch q := asked.Change.(type) {
+	case *control.Mutation_Create:
+		return m.create(q.Create)
+	case *control.Mutation_Mkdir:
+		return m.mkdir(q.Mkdir)
+	case *control.Mutation_Symlink:
+		return m.symlink(q.Symlink)
+	case *control.Mutation_Link:
+		return m.link(q.Link)
+	case *control.Mutation_Remove:
+		return m.remove(q.Remove)
+	case *control.Mutation_Rename:
+		return m.rename(q.Rename)
+	case *control.Mutation_SetAttributes:
+		return m.setAttributes(q.SetAttributes)
+	case *control.Mutation_SetXattr:
+		return m.setXattr(q.SetXattr)
+	case *control.Mutation_WriteInline:
+		return m.writeInline(q.WriteInline)
+	case *control.Mutation_SetSize:
+		return m.setSize(q.SetSize)
+	}
+	return nil, refusal(codes.InvalidArgument, "mutation %d asks for nothing that this server knows", asked.Number)
+}
+
+func attributesMessage(a *wire.Attributes) *control.Attributes {
+	return &control.Attributes{
+		Inode: a.Inode, Size: a.Size, ModifiedNs: a.ModifiedNs, ChangedNs: a.ChangedNs, Mode: a.Mode, Uid: a.UID, Gid: a.GID,
+		Links: a.Links, Version: a.Version, ChunkSize: a.ChunkSize, Replication: uint32(a.Replication), InlineSize: uint32(a.InlineSize),
+	}
+}

@@ -1,0 +1,319 @@
+// Package meta is the metadata server. It knows the namespace (directories,
+// files, symbolic links), which chunks a file consists of and which chunk
+// servers hold them, who may write to a chunk, and who is connected.
+//
+// How it works, from below:
+//
+//   - store is where the records are durable; key.go and record.go say what is
+//     kept under which key.
+//   - change.go is the state that mutations work on; executor.go carries them out
+//     one after another and acknowledges them when they are durable.
+//   - published.go is the durable state that readers see; lookup.go answers
+//     lookup datagrams from it.
+//   - walk.go, namespace.go, size.go and attributes.go are the file system;
+//     mutate.go makes each mutation happen exactly once.
+//   - session.go and servers.go know clients and chunk servers.
+//   - lease.go opens chunks for writing, settle.go makes their replicas equal,
+//     and mender.go repairs and deletes in the background.
+//   - check.go finds, and mends, whatever is inconsistent all the same.
+//
+// Clients are trusted to say who their user is, as NFS clients are without
+// Kerberos.
+package meta
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/keepalive"
+
+	"waggle/dfs/datapath"
+	"waggle/dfs/datapath/lookup"
+	"waggle/dfs/meta/store"
+	"waggle/dfs/wire"
+	"waggle/dfs/wire/control"
+)
+
+// Config says how a metadata server is to run. The zero value of every field but
+// Directory stands for a default.
+type Config struct {
+	// Directory is where the metadata is kept. It is made if need be.
+	Directory string
+	// Control is the TCP address of the gRPC services, "ip:port"; the default is a
+	// free port of the loopback interface. Lookup is the UDP address of lookups;
+	// the default is Control's.
+	Control, Lookup string
+	// LookupPath is the data path of lookups, "udp" by default.
+	LookupPath string
+	// LookupWorkers is how many sockets answer lookups, one for each processor by
+	// default.
+	LookupWorkers int
+	// Heartbeat is how often chunk servers report, 1 s by default. One that was
+	// not heard of for DeadAfter (5 s) is dead; after RepairDelay (15 s) its
+	// replicas are made again elsewhere.
+	Heartbeat, DeadAfter, RepairDelay time.Duration
+	// RepairsPerSecond bounds the chunks that are mended, 20 by default.
+	RepairsPerSecond float64
+	// SessionTime is how long a session lives that is not kept alive, 20 s.
+	SessionTime time.Duration
+	// ChunkSize is that of files whose maker does not say one, in bytes.
+	ChunkSize uint32
+	// CacheBytes is roughly what the caches use, 256 MiB by default: half for
+	// blocks of the store, half for decoded records.
+	CacheBytes int64
+	// Version is told to whoever asks what this role is.
+	Version string
+	// Counters receive what was done; Log what a person should know.
+	Counters *datapath.Counters
+	Log      *slog.Logger
+
+	// hash is set by tests that need names with one hash.
+	hash func(name []byte) wire.NameHash
+}
+
+func (c *Config) setDefaults() {
+	setDefault(&c.Control, "127.0.0.1:0")
+	setDefault(&c.LookupPath, "udp")
+	setDefault(&c.Heartbeat, time.Second)
+	setDefault(&c.DeadAfter, 5*c.Heartbeat)
+	setDefault(&c.RepairDelay, 3*c.DeadAfter)
+	setDefault(&c.RepairsPerSecond, 20)
+	setDefault(&c.SessionTime, 20*time.Second)
+	setDefault(&c.ChunkSize, wire.DefaultChunkSize)
+	setDefault(&c.CacheBytes, 256<<20)
+	setDefault(&c.Counters, new(datapath.Counters))
+	setDefault(&c.Log, slog.Default())
+}
+
+func setDefault[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// cachedRecordSize is what a decoded record takes in the cache, roughly: most of
+// it is the largest of small files with what is around it.
+const cachedRecordSize = 1536 // bytes
+
+// Server is a metadata server.
+type Server struct {
+	control.UnimplementedMetaServer
+
+	config    Config
+	log       *slog.Logger
+	identity  *identity
+	hash      func(name []byte) wire.NameHash
+	store     store.Store
+	published *published
+	executor  *executor
+	sessions  *sessions
+	servers   *servers
+	places    placeLocks
+	making    making
+	mender    *mender
+	repaired  *atomic.Int64 // replicas made anew
+	chunkIDs  struct {
+		sync.Mutex
+		next, end uint64
+	}
+	// background is over when the server is: for what has to be done whether its
+	// client still waits or not.
+	background context.Context
+
+	listener net.Listener
+	lookups  lookup.Server
+}
+
+// Open opens the metadata in a directory and listens. The server must be served
+// then.
+func Open(ctx context.Context, config Config) (*Server, error) {
+	config.setDefaults()
+	if err := checkChunkSize(config.ChunkSize); err != nil {
+		return nil, err
+	}
+	path, err := lookup.Paths.Use(config.LookupPath)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{config: config, log: config.Log, repaired: config.Counters.Counter("meta_replicas_made")}
+	if err := s.load(); err != nil {
+		return nil, err
+	}
+	if err := s.listen(ctx, path); err != nil {
+		return nil, errors.Join(err, s.store.Close())
+	}
+	s.published = newPublished(s.store.View(), int(config.CacheBytes/2/cachedRecordSize))
+	s.mender = newMender(s)
+	s.executor = newExecutor(s.store, s.published, s.mender.do)
+	return s, nil
+}
+
+func checkChunkSize(size uint32) error {
+	if size < wire.MinChunkSize || size > wire.MaxChunkSize || size&(size-1) != 0 {
+		return fmt.Errorf("chunk size %d: a power of two from %d to %d bytes is allowed", size, wire.MinChunkSize, wire.MaxChunkSize)
+	}
+	return nil
+}
+
+// load opens the store and reads what is kept in memory.
+func (s *Server) load() error {
+	if s.config.Directory == "" {
+		return errors.New("a metadata server needs a directory")
+	}
+	opened, err := store.OpenEmbedded(filepath.Join(s.config.Directory, "metadata"), s.config.CacheBytes/2, s.log)
+	if err != nil {
+		return err
+	}
+	s.store = opened
+	if s.identity, err = loadIdentity(opened); err == nil {
+		s.sessions, err = loadSessions(opened, s.config.SessionTime)
+	}
+	if err == nil {
+		s.servers, err = loadServers(opened, s.config.DeadAfter)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("load the metadata in %s: %w", s.config.Directory, err), opened.Close())
+	}
+	if s.hash = s.config.hash; s.hash == nil {
+		s.hash = s.identity.hashKey.Hash
+	}
+	return nil
+}
+
+// loadIdentity returns who the cluster is. Where there is no metadata yet it
+// makes a cluster, with a root directory that belongs to the user of this
+// process.
+func loadIdentity(s store.Store) (*identity, error) {
+	k := identityKey()
+	value, found, err := s.Get(k.bytes())
+	if err != nil {
+		return nil, err
+	}
+	if found {
+		return decodeIdentity(value)
+	}
+	made := &identity{format: recordFormat}
+	rand.Read(made.cluster[:])
+	rand.Read(made.hashKey[:])
+	now := time.Now().UnixNano()
+	c := change{store: s}
+	c.begin(now)
+	c.put(k, made)
+	c.totals = &totals{nextInode: wire.RootInode + 1, nextChunk: 1, nextServer: 1, directories: 1}
+	c.putTotals()
+	c.put(inodeKey(wire.RootInode), &inode{parent: wire.RootInode, Attributes: wire.Attributes{
+		Inode: wire.RootInode, Mode: unix.S_IFDIR | 0o755, Links: 2, Version: 1, ModifiedNs: now, ChangedNs: now,
+		UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
+	}})
+	batch := s.NewBatch()
+	if err := errors.Join(c.err, c.encode(batch)); err != nil {
+		return nil, err
+	}
+	pending, err := s.Commit(batch)
+	if err != nil {
+		return nil, err
+	}
+	return made, pending.Wait()
+}
+
+func (s *Server) listen(ctx context.Context, path lookup.Path) error {
+	var config net.ListenConfig
+	listener, err := config.Listen(ctx, "tcp", s.config.Control)
+	if err != nil {
+		return fmt.Errorf("listen for control calls: %w", err)
+	}
+	s.listener = listener
+	at := listener.Addr().(*net.TCPAddr).AddrPort()
+	if s.config.Lookup != "" {
+		if at, err = netip.ParseAddrPort(s.config.Lookup); err != nil {
+			return errors.Join(fmt.Errorf("address of lookups: %w", err), listener.Close())
+		}
+	}
+	s.lookups, err = path.Listen(ctx, at, lookup.Options{Workers: s.config.LookupWorkers, Counters: s.config.Counters})
+	if err != nil {
+		return errors.Join(err, listener.Close())
+	}
+	return nil
+}
+
+// Address is where the gRPC services are.
+func (s *Server) Address() string { return s.listener.Addr().String() }
+
+// LookupAddress is where lookups are answered.
+func (s *Server) LookupAddress() netip.AddrPort { return s.lookups.Address() }
+
+// stopTime is how long calls under way may take when the server stops.
+const stopTime = 3 * time.Second
+
+// Serve serves until ctx ends, which is no error, or the metadata can't be made
+// durable any more. Then it closes everything.
+func (s *Server) Serve(ctx context.Context) error {
+	background, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s.background = background
+	s.executor.start()
+
+	services := grpc.NewServer(
+		grpc.MaxConcurrentStreams(4096),
+		grpc.SharedWriteBuffer(true),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
+	)
+	control.RegisterMetaServer(services, s)
+	control.RegisterAdminServer(services, admin{s: s})
+
+	group, ctx := errgroup.WithContext(background)
+	group.Go(func() error {
+		if err := services.Serve(s.listener); err != nil {
+			return fmt.Errorf("serve control calls: %w", err)
+		}
+		return nil
+	})
+	group.Go(func() error { return s.lookups.Serve(ctx, s) })
+	group.Go(func() error { s.expireSessions(ctx); return nil })
+	group.Go(func() error { s.mender.run(ctx); return nil })
+	group.Go(func() error { s.mender.watch(ctx); return nil })
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-s.executor.finished:
+			cancel()
+		}
+		stopServices(services)
+		return nil
+	})
+	s.log.Info("metadata server is up", "control", s.Address(), "lookup", s.LookupAddress(), "directory", s.config.Directory)
+	err := group.Wait()
+	return errors.Join(err, s.executor.close(), s.close())
+}
+
+// stopServices lets calls under way end, but not for long.
+func stopServices(services *grpc.Server) {
+	impatient := time.AfterFunc(stopTime, services.Stop)
+	defer impatient.Stop()
+	services.GracefulStop()
+}
+
+func (s *Server) close() error {
+	s.published.close()
+	return errors.Join(s.servers.close(), s.store.Close())
+}
+
+// storeFailed is what a call is answered when the store has failed it.
+func storeFailed(err error) error {
+	return refusal(codes.Internal, "read the metadata: %v; run fsck", err)
+}

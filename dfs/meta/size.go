@@ -1,0 +1,232 @@
+package meta
+
+import (
+	"google.golang.org/grpc/codes"
+
+	"waggle/dfs/wire"
+	"waggle/dfs/wire/control"
+)
+
+// maxChunkCount bounds the chunks of a file, and with them its size.
+const maxChunkCount = 1 << 32
+
+// A file is small or chunked. A small one has all its bytes in its record:
+// InlineSize is Size. A chunked one has InlineSize 0 and a Size above 0; where it
+// has no chunk it has a hole. An empty file is both.
+//
+// A small file may have chunks as well: those of a writer that is about to
+// spill it, or that went away before it did. They don't count.
+
+func isSmall(n *inode) bool { return n.Size == uint64(n.InlineSize) }
+
+// setContent makes n a small file. The caller puts it.
+func (m *mutation) setContent(n *inode, content []byte) {
+	n.content = append([]byte(nil), content...)
+	n.InlineSize = uint16(len(content))
+	m.resize(n, uint64(len(content)))
+}
+
+// resize sets a file's size and no more.
+func (m *mutation) resize(n *inode, size uint64) {
+	m.totals.bytes += size - n.Size
+	m.putTotals()
+	n.Size = size
+}
+
+// fileToWrite returns the file that a node names, if it may be written.
+func (m *mutation) fileToWrite(node *control.Node) (*inode, error) {
+	n, err := m.node(node)
+	if err != nil {
+		return nil, err
+	}
+	return n, mayWriteFile(m.who, n)
+}
+
+func mayWriteFile(who *credentials, n *inode) error {
+	if !isFile(n) {
+		return refuse("EISDIR", "inode %d is no regular file", n.Inode)
+	}
+	if !who.mayUse(&n.Attributes, mayWrite) {
+		return refusal(codes.PermissionDenied, "no permission to write inode %d", n.Inode)
+	}
+	return nil
+}
+
+func (m *mutation) writeInline(q *control.WriteInline) (*inode, error) {
+	n, err := m.fileToWrite(q.Node)
+	if err != nil {
+		return nil, err
+	}
+	end := q.Offset + uint64(len(q.Data))
+	if end < q.Offset || end > wire.MaxInline {
+		return nil, refuse("EFBIG", "%d bytes at %d don't fit into the record of inode %d: spill it", len(q.Data), q.Offset, n.Inode)
+	}
+	if !isSmall(n) {
+		return nil, refuse("EFBIG", "inode %d has its bytes in chunks", n.Inode)
+	}
+	content := make([]byte, max(end, n.Size))
+	copy(content, n.content)
+	copy(content[q.Offset:], q.Data)
+	m.setContent(n, content)
+	m.modify(n)
+	return n, nil
+}
+
+func (m *mutation) setSize(q *control.SetSize) (*inode, error) {
+	n, err := m.fileToWrite(q.Node)
+	if err != nil {
+		return nil, err
+	}
+	if limit := uint64(n.ChunkSize) * maxChunkCount; q.Size > limit {
+		return nil, refuse("EFBIG", "inode %d can have %d bytes at most, with chunks of %d", n.Inode, limit, n.ChunkSize)
+	}
+	switch {
+	case q.Spill:
+		err = m.spill(n, q)
+	case q.GrowOnly:
+		err = m.grow(n, max(q.Size, n.Size))
+	default:
+		err = m.truncate(n, q.Size)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m.modify(n)
+	if q.ModifiedNs != 0 {
+		n.ModifiedNs = q.ModifiedNs
+	}
+	return n, nil
+}
+
+// spill makes a small file a chunked one. A spill of a file that is chunked by
+// now only sets its size.
+func (m *mutation) spill(n *inode, q *control.SetSize) error {
+	size := q.Size
+	if q.GrowOnly || !isSmall(n) {
+		size = max(size, n.Size)
+	}
+	if size < n.Size {
+		return refusal(codes.InvalidArgument, "a spill can't shorten inode %d from %d to %d bytes", n.Inode, n.Size, size)
+	}
+	if n.InlineSize > 0 && m.chunk(place{n.Inode, 0}) == nil {
+		return refuse("EINVAL", "inode %d has no chunk that its %d bytes could be in", n.Inode, n.InlineSize)
+	}
+	if err := m.checkCut(n, n.Size, size); err != nil {
+		return err
+	}
+	n.content, n.InlineSize = nil, 0
+	m.resize(n, size)
+	return nil
+}
+
+// grow makes room for what a writer has written to chunks.
+func (m *mutation) grow(n *inode, size uint64) error {
+	if size == n.Size {
+		return nil
+	}
+	if n.chunks == 0 {
+		return m.truncate(n, size)
+	}
+	if n.InlineSize > 0 {
+		return refuse("EFBIG", "inode %d has its bytes in its record: spill it", n.Inode)
+	}
+	if err := m.checkCut(n, n.Size, size); err != nil {
+		return err
+	}
+	m.resize(n, size)
+	return nil
+}
+
+// truncate sets a file's size as POSIX has it: what is cut off is gone, and what
+// is added is zeros.
+func (m *mutation) truncate(n *inode, size uint64) error {
+	if isSmall(n) && size > wire.MaxInline && n.InlineSize > 0 {
+		return refuse("EFBIG", "inode %d has its bytes in its record: spill it", n.Inode)
+	}
+	kept := min(size, n.Size)
+	if isSmall(n) {
+		kept = 0 // its chunks don't count
+	}
+	if err := m.cutAt(n, kept, size); err != nil {
+		return err
+	}
+	if (isSmall(n) || n.chunks == 0) && size <= wire.MaxInline {
+		content := make([]byte, size)
+		copy(content, n.content)
+		m.setContent(n, content)
+		return nil
+	}
+	m.resize(n, size)
+	return nil
+}
+
+// cutAt drops everything that a file's chunks hold behind the first kept bytes,
+// before the file's size is set.
+func (m *mutation) cutAt(n *inode, kept, size uint64) error {
+	if n.chunks == 0 {
+		return nil
+	}
+	last, rest := kept/uint64(n.ChunkSize), uint32(kept%uint64(n.ChunkSize))
+	first := last
+	if rest > 0 {
+		first++
+	}
+	boundary := place{n.Inode, uint32(last)}
+	c := m.chunk(boundary)
+	if rest == 0 || c == nil || m.cuts[boundary] == rest {
+		return m.dropChunksFrom(n, first)
+	}
+	if err := m.mayDrop(n, uint32(last)); err != nil {
+		return err
+	}
+	c.cut = min(c.cut, rest)
+	m.putChunk(boundary, c)
+	if c.open {
+		m.abandonLease(boundary)
+	}
+	if size > kept {
+		return cutNeeded{boundary, rest}
+	}
+	m.chores.mend = append(m.chores.mend, boundary)
+	return m.dropChunksFrom(n, first)
+}
+
+// checkCut stops a file from growing over bytes that were cut off and may still
+// be on the chunk servers.
+func (m *mutation) checkCut(n *inode, from, to uint64) error {
+	if to <= from || n.chunks == 0 {
+		return nil
+	}
+	boundary := place{n.Inode, uint32(from / uint64(n.ChunkSize))}
+	if c := m.chunk(boundary); c != nil && c.cut != noCut {
+		return cutNeeded{boundary, c.cut}
+	}
+	return nil
+}
+
+// dropChunksFrom drops a file's chunks from an index on.
+func (m *mutation) dropChunksFrom(n *inode, first uint64) error {
+	if n.chunks == 0 || first >= maxChunkCount {
+		return nil
+	}
+	if err := m.mayDrop(n, uint32(first)); err != nil {
+		return err
+	}
+	for _, k := range m.keys(prefix(tableChunk, n.Inode), maxChunkCount) {
+		if k.second() >= uint32(first) {
+			m.dropChunk(n, place{n.Inode, k.second()})
+		}
+	}
+	return nil
+}
+
+// mayDrop refuses to take chunks from under another session that writes to them.
+func (m *mutation) mayDrop(n *inode, first uint32) error {
+	for _, k := range m.keys(prefix(tableLease, n.Inode), maxLeases) {
+		h, _ := load(m.change, k, decodeHolder)
+		if k.second() >= first && h != 0 && h != holder(m.session.id) {
+			return refusal(codes.Unavailable, "chunk %d of inode %d is being written by another session: try again", k.second(), n.Inode)
+		}
+	}
+	return nil
+}

@@ -1,6 +1,7 @@
 package stats
 
 import (
+	"cmp"
 	"encoding/binary"
 	"hash/fnv"
 	"math"
@@ -29,32 +30,75 @@ func Ratio(baseline, treatment Sample, paired bool) (Interval, bool) {
 		return Interval{}, false
 	}
 	d := newDice(b, t)
+	drawnB, drawnT := newTally(b), newTally(t)
 	ratios := make([]float64, resamples)
-	drawnB, drawnT := make([]float64, len(b)), make([]float64, len(t))
 	for i := range ratios {
-		for j := range drawnB {
+		for range b {
 			k := d.roll(len(b))
-			drawnB[j] = b[k].Value
+			drawnB.add(k)
 			if paired {
-				drawnT[j] = t[k].Value
+				drawnT.add(k)
 			}
 		}
 		if !paired {
-			for j := range drawnT {
-				drawnT[j] = t[d.roll(len(t))].Value
+			for range t {
+				drawnT.add(d.roll(len(t)))
 			}
 		}
-		slices.Sort(drawnB)
-		slices.Sort(drawnT)
-		ratios[i] = median(drawnT) / median(drawnB)
+		ratios[i] = drawnT.takeMedian() / drawnB.takeMedian()
 	}
 	slices.Sort(ratios)
 	tail := int((1 - Confidence) / 2 * resamples)
 	return Interval{
-		Value: median(t.Values()) / median(b.Values()),
+		Value: median(drawnT.values) / median(drawnB.values),
 		Low:   ratios[tail],
 		High:  ratios[resamples-1-tail],
 	}, true
+}
+
+// tally collects draws from a sample by rank, so that their median is found
+// without sorting them.
+type tally struct {
+	values []float64 // ascending
+	rank   []int     // of each observation among the values
+	times  []int     // each value was drawn
+	drawn  int
+}
+
+func newTally(s Sample) *tally {
+	order := make([]int, len(s))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(s[a].Value, s[b].Value) })
+	t := &tally{values: s.Values(), rank: make([]int, len(s)), times: make([]int, len(s))}
+	for rank, i := range order {
+		t.rank[i] = rank
+	}
+	return t
+}
+
+func (t *tally) add(observation int) {
+	t.times[t.rank[observation]]++
+	t.drawn++
+}
+
+// takeMedian gives the median of what was drawn, and starts anew.
+func (t *tally) takeMedian() float64 {
+	lower, upper := t.at((t.drawn-1)/2), t.at(t.drawn/2)
+	clear(t.times)
+	t.drawn = 0
+	return lower/2 + upper/2
+}
+
+// at gives the k-th smallest of what was drawn, from 0.
+func (t *tally) at(k int) float64 {
+	for rank, times := range t.times {
+		if k -= times; k < 0 {
+			return t.values[rank]
+		}
+	}
+	return math.NaN()
 }
 
 // sameRepetitions reports whether two samples can be compared in pairs.

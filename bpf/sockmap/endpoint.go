@@ -120,14 +120,34 @@ func (e *endpoint) clearRefusal() error {
 	})
 }
 
+// settle returns when no program is running on the socket's data: both need the
+// socket's lock.
+func (e *endpoint) settle() error {
+	return e.control("lock the socket", func(fd int) error {
+		_, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+		return err
+	})
+}
+
+// consumed is how many of the bytes that the socket received it no longer holds.
+func (e *endpoint) consumed() (position uint64, err error) {
+	err = e.control("ask for the socket's position", func(fd int) error {
+		info, queued, err := whileStill(fd, unix.TIOCINQ, func(i *unix.TCPInfo) uint64 { return i.Bytes_received })
+		if err == nil {
+			position = info.Bytes_received - uint64(queued)
+		}
+		return err
+	})
+	return position, err
+}
+
 // written is how many bytes the socket's TCP has ever taken.
 func (e *endpoint) written() (uint64, error) {
 	_, written, err := e.progress()
 	return written, err
 }
 
-// progress says how many bytes the peer has acknowledged and how many TCP has
-// taken. The second is read later and so never too large.
+// progress says how many bytes the peer has acknowledged and how many TCP has taken.
 func (e *endpoint) progress() (acknowledged, written uint64, err error) {
 	err = e.control("ask for the socket's progress", func(fd int) error {
 		polled := []unix.PollFd{{Fd: int32(fd)}}
@@ -137,16 +157,32 @@ func (e *endpoint) progress() (acknowledged, written uint64, err error) {
 		if polled[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0 {
 			return ErrReceiverGone
 		}
-		info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-		if err != nil {
-			return err
+		info, queued, err := whileStill(fd, unix.SIOCOUTQ, func(i *unix.TCPInfo) uint64 { return i.Bytes_acked })
+		if err == nil {
+			acknowledged, written = info.Bytes_acked, info.Bytes_acked+uint64(queued)
 		}
-		queued, err := unix.IoctlGetInt(fd, unix.SIOCOUTQ)
-		if err != nil {
-			return err
-		}
-		acknowledged, written = info.Bytes_acked, info.Bytes_acked+uint64(queued)
-		return nil
+		return err
 	})
 	return acknowledged, written, err
+}
+
+// whileStill reads a queue's length and what TCP says beside it, between two
+// moments at which a position was the same: the two belong together.
+func whileStill(fd int, queue uint, position func(*unix.TCPInfo) uint64) (*unix.TCPInfo, int, error) {
+	before, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	for err == nil {
+		var queued int
+		if queued, err = unix.IoctlGetInt(fd, queue); err != nil {
+			break
+		}
+		var after *unix.TCPInfo
+		if after, err = unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO); err != nil {
+			break
+		}
+		if position(before) == position(after) {
+			return after, queued, nil
+		}
+		before = after
+	}
+	return nil, 0, err
 }

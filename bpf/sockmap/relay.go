@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
-	"golang.org/x/sys/unix"
 )
 
 // HeldLimit bounds the bytes of one transfer that the kernel holds for a slow
@@ -28,6 +25,12 @@ var (
 	ErrBusy = errors.New("connection is part of another transfer")
 	// ErrReceiverGone: the connection that bytes are moved to failed.
 	ErrReceiverGone = errors.New("receiver is gone")
+	// ErrLost: bytes that arrived behind the body at the very end of a transfer
+	// were lost. The body was moved.
+	ErrLost = errors.New("bytes behind the body were lost")
+	// ErrUnexpectedHeader: an answer did not begin as expected. Nothing of it was
+	// moved: it waits, header and all, to be read from its connection.
+	ErrUnexpectedHeader = errors.New("answer's header is not the expected one")
 )
 
 // Relay moves bytes between pairs of TCP connections of this process.
@@ -134,12 +137,15 @@ func (r *Relay) Relay(ctx context.Context, from, to *net.TCPConn, n int64) (move
 		return 0, nil
 	}
 	t := &transfer{relay: r, n: uint64(n), ended: make(chan struct{}, 1)}
-	if err := t.open(from, to); err != nil {
-		return 0, fmt.Errorf("relay %d bytes from %s to %s: %w", n, from.RemoteAddr(), to.RemoteAddr(), err)
-	}
-	moved, err = t.run(ctx)
-	if closed := t.close(); err == nil {
-		err = closed
+	if err = t.open(from, to); err == nil {
+		moved, err = t.run(ctx)
+		left := t.leave()
+		if err == nil {
+			err = left
+		}
+		if err == nil {
+			err = t.checkPosition()
+		}
 	}
 	if err != nil {
 		err = fmt.Errorf("relay %d bytes from %s to %s: %w", n, from.RemoteAddr(), to.RemoteAddr(), err)
@@ -147,15 +153,22 @@ func (r *Relay) Relay(ctx context.Context, from, to *net.TCPConn, n int64) (move
 	return moved, err
 }
 
-// claim makes the two ends this transfer's, and only its.
+// claim makes a connection, or both of a transfer, part of this relay once.
 func (r *Relay) claim(source, target uint64, ended chan struct{}) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.busy[source] || r.busy[target] || source == target {
+	if r.busy[source] || r.busy[target] {
 		return ErrBusy
 	}
 	r.busy[source], r.busy[target], r.ended[source] = true, true, ended
 	return nil
+}
+
+// listen sends the ends of a source's transfers to another channel.
+func (r *Relay) listen(source uint64, ended chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended[source] = ended
 }
 
 func (r *Relay) release(source, target uint64) {
@@ -165,163 +178,3 @@ func (r *Relay) release(source, target uint64) {
 	delete(r.busy, target)
 	delete(r.ended, source)
 }
-
-// transfer is one call of Relay.
-type transfer struct {
-	relay        *Relay
-	n            uint64
-	source       *endpoint
-	target       *endpoint
-	startWritten uint64 // target's position before the first byte
-	ended        chan struct{}
-}
-
-func (t *transfer) open(from, to *net.TCPConn) (err error) {
-	if t.source, err = newEndpoint(from); err != nil {
-		return err
-	}
-	if t.target, err = newEndpoint(to); err != nil {
-		return err
-	}
-	if t.startWritten, err = t.target.written(); err != nil {
-		return err
-	}
-	if err := t.relay.claim(t.source.cookie, t.target.cookie, t.ended); err != nil {
-		return err
-	}
-	if err := t.join(); err != nil {
-		return errors.Join(err, t.close())
-	}
-	return nil
-}
-
-// join puts the source in last: from then on the kernel moves bytes.
-func (t *transfer) join() error {
-	o := &t.relay.objects
-	if err := t.target.join(o.Targets); err != nil {
-		return err
-	}
-	state := relayTransfer{Target: t.target.cookie, Left: t.n, HeldLimit: HeldLimit}
-	if err := o.Transfers.Put(t.source.cookie, &state); err != nil {
-		return fmt.Errorf("describe the transfer: %w", err)
-	}
-	return t.source.join(o.Sources)
-}
-
-// close gives both connections back to TCP.
-func (t *transfer) close() error {
-	defer t.relay.release(t.source.cookie, t.target.cookie)
-	o := &t.relay.objects
-	err := errors.Join(t.source.leave(o.Sources), t.target.leave(o.Targets))
-	if gone := o.Transfers.Delete(t.source.cookie); !errors.Is(gone, ebpf.ErrKeyNotExist) {
-		err = errors.Join(err, gone)
-	}
-	return errors.Join(err, t.source.clearRefusal())
-}
-
-func (t *transfer) run(ctx context.Context) (moved int64, err error) {
-	for {
-		stopped := t.source.watch()
-		select {
-		case <-t.ended:
-			err = nil
-		case err = <-stopped:
-			stopped = nil
-		case <-ctx.Done():
-			err = ctx.Err()
-		}
-		if stopped != nil {
-			t.source.stopWatching(stopped)
-		}
-		if err != nil && !errors.Is(err, errRefused) && !errors.Is(err, io.EOF) {
-			return t.moved(), err
-		}
-		state, failed := t.state()
-		if failed != nil {
-			return t.moved(), failed
-		}
-		switch {
-		case state.Left == 0:
-			err := t.waitWritten(ctx, t.n)
-			return t.moved(), err
-		case state.Outcome == relayOutcomeTARGET_GONE:
-			return t.moved(), ErrReceiverGone
-		case errors.Is(err, io.EOF):
-			err := t.waitWritten(ctx, state.Redirected)
-			return t.moved(), errors.Join(io.ErrUnexpectedEOF, err)
-		}
-		if err := t.resume(ctx, state.Redirected); err != nil {
-			return t.moved(), err
-		}
-	}
-}
-
-func (t *transfer) state() (relayTransfer, error) {
-	var state relayTransfer
-	if err := t.relay.objects.Transfers.Lookup(t.source.cookie, &state); err != nil {
-		return state, fmt.Errorf("look up the transfer's state: %w", err)
-	}
-	return state, nil
-}
-
-// moved is how many bytes of the transfer the target's TCP has taken.
-func (t *transfer) moved() int64 {
-	written, err := t.target.written()
-	if err != nil {
-		return 0
-	}
-	return int64(min(written-t.startWritten, t.n))
-}
-
-// resume waits until the target has acknowledged half of what may be held for
-// it, and starts the source's parser again, which a refusal has stopped.
-func (t *transfer) resume(ctx context.Context, redirected uint64) error {
-	err := t.target.waitUntil(ctx, func(acknowledged, _ uint64) bool {
-		return acknowledged+HeldLimit/2 >= t.startWritten+redirected
-	})
-	if err != nil {
-		return err
-	}
-	sources := t.relay.objects.Sources
-	if err := t.source.leave(sources); err != nil {
-		return err
-	}
-	return t.source.join(sources)
-}
-
-// waitWritten waits until the target's TCP has taken that many bytes.
-func (t *transfer) waitWritten(ctx context.Context, redirected uint64) error {
-	return t.target.waitUntil(ctx, func(_, written uint64) bool { return written >= t.startWritten+redirected })
-}
-
-// Bounds between which waiting for a receiver backs off while it takes nothing.
-const (
-	shortestWait = 20 * time.Microsecond
-	longestWait  = 64 * time.Millisecond
-)
-
-// waitUntil waits for done, which is told how far the endpoint's peer has
-// acknowledged and how far its TCP has taken bytes. The kernel tells nobody.
-func (e *endpoint) waitUntil(ctx context.Context, done func(acknowledged, written uint64) bool) error {
-	var last uint64
-	for wait := shortestWait; ; wait = min(2*wait, longestWait) {
-		acknowledged, written, err := e.progress()
-		if err != nil {
-			return err
-		}
-		if done(acknowledged, written) {
-			return nil
-		}
-		if acknowledged != last {
-			last, wait = acknowledged, shortestWait
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(wait):
-		}
-	}
-}
-
-// errRefused: the programs stopped reading the source.
-var errRefused = unix.ECANCELED

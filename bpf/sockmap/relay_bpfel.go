@@ -23,26 +23,34 @@ type relayCounts struct {
 type relayOutcome uint32
 
 const (
-	relayOutcomeMOVING      relayOutcome = 0
-	relayOutcomeDONE        relayOutcome = 1
-	relayOutcomeTARGET_GONE relayOutcome = 2
+	relayOutcomeMOVING            relayOutcome = 0
+	relayOutcomeDONE              relayOutcome = 1
+	relayOutcomeTARGET_GONE       relayOutcome = 2
+	relayOutcomeUNEXPECTED_HEADER relayOutcome = 3
 )
 
 type relayTransfer struct {
-	_          structs.HostLayout
-	Target     uint64
-	Left       uint64
-	Redirected uint64
-	HeldLimit  uint32
-	Start      uint32
-	Started    uint32
-	Outcome    relayOutcome
+	_           structs.HostLayout
+	Target      uint64
+	Left        uint64
+	Redirected  uint64
+	HeldLimit   uint32
+	Start       uint32
+	Started     uint32
+	Header      uint32
+	Resident    uint32
+	Redirecting uint32
+	Outcome     relayOutcome
+	Checked     uint32
+	Expected    [8]uint64
+	Mask        [8]uint64
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	relayMapAwaited   = "awaited"
 	relayMapCounters  = "counters"
 	relayMapEnded     = "ended"
 	relayMapSources   = "sources"
@@ -102,6 +110,7 @@ type relayProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type relayMapSpecs struct {
+	Awaited   *ebpf.MapSpec `ebpf:"awaited"`
 	Counters  *ebpf.MapSpec `ebpf:"counters"`
 	Ended     *ebpf.MapSpec `ebpf:"ended"`
 	Sources   *ebpf.MapSpec `ebpf:"sources"`
@@ -135,6 +144,7 @@ func (o *relayObjects) Close() error {
 //
 // It can be passed to loadRelayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type relayMaps struct {
+	Awaited   *ebpf.Map `ebpf:"awaited"`
 	Counters  *ebpf.Map `ebpf:"counters"`
 	Ended     *ebpf.Map `ebpf:"ended"`
 	Sources   *ebpf.Map `ebpf:"sources"`
@@ -144,6 +154,7 @@ type relayMaps struct {
 
 func (m *relayMaps) Close() error {
 	return _RelayClose(
+		m.Awaited,
 		m.Counters,
 		m.Ended,
 		m.Sources,

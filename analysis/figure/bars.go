@@ -58,7 +58,7 @@ func (s *selection) barRows(p panel, fill func(line series, g stats.Group) (barR
 	var rows []barRow
 	for _, level := range levels {
 		if level != nil && len(levels) > 1 {
-			rows = append(rows, barRow{heading: factorName(s.spec.X) + " " + levelText(s.spec.X, level)})
+			rows = append(rows, barRow{heading: FactorName(s.spec.X) + " " + LevelText(s.spec.X, level)})
 		}
 		for _, line := range p.series {
 			for _, g := range line.groups {

@@ -41,10 +41,7 @@ func crossover(s *selection) (*chart, error) {
 	if s.spec.X == "" || s.spec.Panel == "" || s.spec.Series == "" {
 		return nil, fmt.Errorf("it needs x, panel (the map's y axis) and series (the competitors)")
 	}
-	m := metricNamed(results.Throughput)
-	if !s.drawable(m) {
-		m = metricNamed(results.OperationRate)
-	}
+	m := s.rateMetric()
 	columns := stats.Levels(s.groups, s.experiment, s.spec.X)
 	contests := s.contests(m, columns)
 	if !slices.ContainsFunc(contests, func(c contest) bool { return c.empty == "" }) {
@@ -65,8 +62,36 @@ func crossover(s *selection) (*chart, error) {
 		table:   mapTable(s, columns, contests),
 	}
 	c.alt = fmt.Sprintf("Map of the path with the highest %s by %s and %s. The numbers are in the table.",
-		m.Label, strings.ToLower(factorName(s.spec.X)), strings.ToLower(factorName(s.spec.Panel)))
+		m.Label, strings.ToLower(FactorName(s.spec.X)), strings.ToLower(FactorName(s.spec.Panel)))
+	c.findings = mapFindings(s, m, contests)
 	return c, nil
+}
+
+// mapFindings counts the squares.
+func mapFindings(s *selection, m results.Metric, contests []contest) []string {
+	wins := map[string]int{}
+	open, decided := 0, 0
+	for _, c := range contests {
+		switch {
+		case c.empty != "" || c.alone:
+		case c.claimed:
+			wins[c.winner]++
+			decided++
+		default:
+			open++
+		}
+	}
+	total := decided + open
+	var findings []string
+	for _, name := range s.names {
+		if wins[name] > 0 {
+			findings = append(findings, fmt.Sprintf("%s has the highest %s in %d of %d squares.", name, m.Label, wins[name], total))
+		}
+	}
+	if open > 0 {
+		findings = append(findings, fmt.Sprintf("In %d of %d squares the best two can't be told apart.", open, total))
+	}
+	return findings
 }
 
 func (s *selection) panelLevels() []any {
@@ -216,9 +241,9 @@ func mapLegend(s *selection, contests []contest) []legendEntry {
 }
 
 func mapTable(s *selection, columns []any, contests []contest) Table {
-	t := Table{Header: []string{factorName(s.spec.Panel), factorName(s.spec.X), "Best", "Next best", "Best over next [95 %]", "Claimed"}}
+	t := Table{Header: []string{FactorName(s.spec.Panel), FactorName(s.spec.X), "Best", "Next best", "Best over next [95 %]", "Claimed"}}
 	for _, c := range contests {
-		row := []string{s.panels[c.row].title, levelText(s.spec.X, columns[c.column])}
+		row := []string{s.panels[c.row].title, LevelText(s.spec.X, columns[c.column])}
 		switch {
 		case c.empty != "":
 			row = append(row, "no valid trial", "–", "–", "–")

@@ -43,6 +43,9 @@ type Figure struct {
 	Alt string
 	// Table holds the numbers that were drawn.
 	Table Table
+	// Findings are what the picture says that a plain comparison of its series
+	// doesn't, a sentence each.
+	Findings []string
 	// Notes are warnings about the data. They stand in the picture too.
 	Notes []string
 	// MinRepetitions and MaxRepetitions are the fewest and most valid
@@ -67,6 +70,9 @@ type chart struct {
 	legend  []legendEntry
 	// notes are warnings that only this kind of figure has.
 	notes []string
+	// caption is what the picture needs to be understood.
+	caption  []string
+	findings []string
 	// table is the figure in numbers, empty for the usual one: a row a group, a
 	// column a metric.
 	table Table
@@ -177,12 +183,12 @@ func drawOne(run *results.Run, experiment results.PlannedExperiment, spec result
 	}
 	f := &Figure{
 		Name: name, Experiment: experiment, Spec: spec, Metrics: c.metrics,
-		Table: c.table, Alt: c.alt, Notes: append(s.notes(c.metrics), c.notes...),
+		Table: c.table, Alt: c.alt, Findings: c.findings, Notes: append(s.notes(c.metrics), c.notes...),
 	}
 	f.MinRepetitions, f.MaxRepetitions = s.repetitions(c.metrics[0])
 	if len(f.Table.Rows) == 0 {
 		f.Table = s.table(c.metrics)
 	}
-	f.width, f.height, f.paint = lay(c, f.Notes)
+	f.width, f.height, f.paint = lay(c, append(c.caption, f.Notes...))
 	return f, nil
 }

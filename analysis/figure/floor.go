@@ -1,6 +1,7 @@
 package figure
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 
@@ -19,7 +20,7 @@ func floorRatio(s *selection) (*chart, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := metricNamed(results.Throughput)
+	m := s.rateMetric()
 	baseline := s.spec.Baseline
 	if baseline == "" {
 		baseline = floorLevel
@@ -38,7 +39,7 @@ func floorRatio(s *selection) (*chart, error) {
 				if !placed || !ok {
 					continue
 				}
-				k.points = append(k.points, point{x: x, y: ratio.Value, low: ratio.Low, high: ratio.High})
+				k.points = append(k.points, point{x: x, name: LevelText(s.spec.X, g.Cell[s.spec.X]), y: ratio.Value, low: ratio.Low, high: ratio.High})
 				highest = max(highest, ratio.High)
 				c.table.Rows = append(c.table.Rows, append(s.factorCells(p, line, g),
 					fmt.Sprintf("%s [%s, %s]", percent(ratio.Value), percent(ratio.Low), percent(ratio.High)),
@@ -72,8 +73,34 @@ func floorRatio(s *selection) (*chart, error) {
 		c.legend = append(c.legend, legendEntry{name: name, style: s.colours.of(name)})
 	}
 	c.legend = append(c.legend, legendEntry{name: baseline, style: limitStyle})
-	c.alt = fmt.Sprintf("Line chart of throughput as a share of %s, by %s. The numbers are in the table.", baseline, factorName(s.spec.X))
+	c.findings = shareFindings(s, baseline, panels)
+	c.alt = fmt.Sprintf("Line chart of throughput as a share of %s, by %s. The numbers are in the table.", baseline, FactorName(s.spec.X))
 	return c, nil
+}
+
+// shareFindings says for each curve how near the limit it comes at its nearest,
+// and where it stays furthest.
+func shareFindings(s *selection, baseline string, panels [][]curve) []string {
+	text := func(p point) string {
+		return fmt.Sprintf("%s [%s, %s] (%s)", percent(p.y), percent(p.low), percent(p.high), p.name)
+	}
+	byShare := func(a, b point) int { return cmp.Compare(a.y, b.y) }
+	var findings []string
+	for i, curves := range panels {
+		for _, k := range curves {
+			where := ""
+			if title := s.panels[i].title; title != "" {
+				where = " (" + title + ")"
+			}
+			low, high := slices.MinFunc(k.points, byShare), slices.MaxFunc(k.points, byShare)
+			finding := fmt.Sprintf("%s%s reaches %s of %s", k.name, where, text(high), baseline)
+			if low.x != high.x {
+				finding = fmt.Sprintf("%s%s reaches between %s and %s of %s", k.name, where, text(low), text(high), baseline)
+			}
+			findings = append(findings, finding+".")
+		}
+	}
+	return findings
 }
 
 // shareOf compares a group with the one that has the baseline's level and is
@@ -83,7 +110,7 @@ func (s *selection) shareOf(baseline string, g stats.Group, m results.Metric) (s
 	if !ok || level == baseline {
 		return stats.Interval{}, false
 	}
-	pairs := stats.PairUp(append(slices.Clone(s.groups), g), results.Cell{s.spec.Series: baseline}, results.Cell{s.spec.Series: level})
+	pairs := stats.PairUp(s.groups, results.Cell{s.spec.Series: baseline}, results.Cell{s.spec.Series: level})
 	for _, pair := range pairs {
 		if pair.Treatment.Cell.String() == g.Cell.String() && pair.Treatment.Source == g.Source {
 			answer := stats.Judge([]stats.Question{{Metric: m, Baseline: pair.Baseline.Sample(m), Treatment: pair.Treatment.Sample(m), Interleaved: true}})[0]

@@ -43,7 +43,8 @@ func latency(s *selection) (*chart, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.notes = append(c.notes, s.kneeNote(knees))
+	c.caption = []string{fmt.Sprintf("Ringed: the highest load sustained (%.0f %% carried out).", 100*sustained)}
+	c.findings = []string{"Highest load sustained: " + s.kneeText(knees) + "."}
 	c.table = s.table(append([]results.Metric{offeredLoad, metricNamed(results.OperationRate)}, c.metrics...))
 	return c, nil
 }
@@ -72,7 +73,7 @@ func (s *selection) curveName(g stats.Group) string {
 	if s.spec.Panel == "" {
 		return s.seriesName(g)
 	}
-	return factorLevel(s.spec.Panel, g.Cell[s.spec.Panel]) + ": " + s.seriesName(g)
+	return FactorLevel(s.spec.Panel, g.Cell[s.spec.Panel]) + ": " + s.seriesName(g)
 }
 
 // knees finds for each curve the highest load that it sustained, and below
@@ -100,7 +101,7 @@ func (s *selection) knees() map[string]float64 {
 	return knees
 }
 
-func (s *selection) kneeNote(knees map[string]float64) string {
+func (s *selection) kneeText(knees map[string]float64) string {
 	var each []string
 	for _, p := range s.panels {
 		for _, line := range p.series {
@@ -112,5 +113,5 @@ func (s *selection) kneeNote(knees map[string]float64) string {
 			each = append(each, name+" "+text)
 		}
 	}
-	return fmt.Sprintf("Ringed: highest load sustained (%.0f %% carried out): %s.", 100*sustained, strings.Join(each, ", "))
+	return strings.Join(each, ", ")
 }

@@ -20,6 +20,7 @@ const linesHeight = 1.6 * vg.Inch
 // point is a measured point of a line, in the units of its metric.
 type point struct {
 	x            float64 // position on the x scale
+	name         string  // of that position
 	y, low, high float64
 	ringed       bool
 }
@@ -347,7 +348,7 @@ func altText(s *selection, what string, metrics []results.Metric) string {
 	}
 	text := fmt.Sprintf("%s of %s", what, strings.Join(labels, " and "))
 	if s.spec.X != "" {
-		text += " by " + strings.ToLower(factorName(s.spec.X))
+		text += " by " + strings.ToLower(FactorName(s.spec.X))
 	}
 	text += " for " + strings.Join(s.names, ", ")
 	if best, q, ok := s.extreme(metrics[0]); ok {

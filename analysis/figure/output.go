@@ -121,3 +121,6 @@ func (f *Figure) write(dir string) error {
 	}
 	return nil
 }
+
+// Wide reports whether the figure fills a page rather than a column.
+func (f *Figure) Wide() bool { return f.width > singleColumn }

@@ -223,11 +223,11 @@ func factorScale(factor string, levels []any) (s scale, position func(level any)
 }
 
 func nominalScale(factor string, levels []any) (scale, func(any) float64) {
-	s := scale{min: -0.5, max: float64(len(levels)) - 0.5, label: factorName(factor)}
+	s := scale{min: -0.5, max: float64(len(levels)) - 0.5, label: FactorName(factor)}
 	positions := map[string]float64{}
 	for i, level := range levels {
 		positions[results.FormatLevel(level)] = float64(i)
-		s.ticks = append(s.ticks, plot.Tick{Value: float64(i), Label: printable(levelText(factor, level))})
+		s.ticks = append(s.ticks, plot.Tick{Value: float64(i), Label: printable(LevelText(factor, level))})
 	}
 	return s, func(level any) float64 { return positions[results.FormatLevel(level)] }
 }
@@ -236,7 +236,7 @@ func nominalScale(factor string, levels []any) (scale, func(any) float64) {
 // is drawn one doubling left of the smallest other.
 func numberScale(factor string, levels []float64) scale {
 	smallest, largest := extremes(levels)
-	s := scale{at: func(v float64) float64 { return v }, label: factorName(factor)}
+	s := scale{at: func(v float64) float64 { return v }, label: FactorName(factor)}
 	if slices.Min(levels) >= 0 && largest >= 4*smallest {
 		s.at = func(v float64) float64 {
 			if v <= 0 {
@@ -252,7 +252,7 @@ func numberScale(factor string, levels []float64) scale {
 	}
 	s.min, s.max = s.min-pad, s.max+pad
 	for _, level := range levels {
-		s.ticks = append(s.ticks, plot.Tick{Value: s.at(level), Label: levelText(factor, level)})
+		s.ticks = append(s.ticks, plot.Tick{Value: s.at(level), Label: LevelText(factor, level)})
 	}
 	return s
 }

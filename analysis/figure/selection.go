@@ -104,7 +104,7 @@ func (s *selection) panel(level any) panel {
 	p := panel{level: level}
 	groups := s.groups
 	if level != nil {
-		p.title = factorLevel(s.spec.Panel, level)
+		p.title = FactorLevel(s.spec.Panel, level)
 		groups = stats.Where(groups, results.Cell{s.spec.Panel: level})
 	}
 	index := map[string]int{}
@@ -141,7 +141,7 @@ func (s *selection) seriesName(g stats.Group) string {
 	}
 	for _, factor := range s.others {
 		if level, ok := g.Cell[factor]; ok {
-			parts = append(parts, factorLevel(factor, level))
+			parts = append(parts, FactorLevel(factor, level))
 		}
 	}
 	if g.Source == results.SourceSimulated {
@@ -156,6 +156,15 @@ func (s *selection) seriesName(g stats.Group) string {
 // drawable reports whether any group measured the metric.
 func (s *selection) drawable(m results.Metric) bool {
 	return slices.ContainsFunc(s.groups, func(g stats.Group) bool { return len(g.Sample(m)) > 0 })
+}
+
+// rateMetric is throughput, or where no bytes were moved operations per second.
+func (s *selection) rateMetric() results.Metric {
+	m := metricNamed(results.Throughput)
+	if _, largest := extremes(s.values(m)); largest > 0 {
+		return m
+	}
+	return metricNamed(results.OperationRate)
 }
 
 // repetitions gives the fewest and the most valid trials behind a value of the
@@ -219,11 +228,11 @@ func (s *selection) table(metrics []results.Metric) Table {
 func (s *selection) factorHeader() []string {
 	var header []string
 	if s.spec.Panel != "" {
-		header = append(header, factorName(s.spec.Panel))
+		header = append(header, FactorName(s.spec.Panel))
 	}
-	header = append(header, cmp.Or(factorName(s.spec.Series), "Series"))
+	header = append(header, cmp.Or(FactorName(s.spec.Series), "Series"))
 	if s.spec.X != "" {
-		header = append(header, factorName(s.spec.X))
+		header = append(header, FactorName(s.spec.X))
 	}
 	return header
 }
@@ -237,7 +246,7 @@ func (s *selection) factorCells(p panel, line series, g stats.Group) []string {
 	if s.spec.X != "" {
 		text := "–"
 		if level, ok := g.Cell[s.spec.X]; ok {
-			text = levelText(s.spec.X, level)
+			text = LevelText(s.spec.X, level)
 		}
 		cells = append(cells, text)
 	}

@@ -9,20 +9,28 @@ import (
 	"waggle/results"
 )
 
+// ValueText is a metric's value for people, with its unit.
+func ValueText(m results.Metric, v float64) string { return quantityOf(m).text(v) }
+
 // sizeSuffix marks factors that hold a number of bytes.
 const sizeSuffix = "_bytes"
 
-// factorName is a factor's name for people: "size_bytes" is "Size".
-func factorName(factor string) string {
+// rateFactor is the factor whose numbers are operations per second.
+const rateFactor = "rate"
+
+// FactorName is a factor's name for people: "size_bytes" is "Size".
+func FactorName(factor string) string {
 	return capital(strings.ReplaceAll(strings.TrimSuffix(factor, sizeSuffix), "_", " "))
 }
 
-// levelText is a level for people, on an axis that names its factor.
-func levelText(factor string, level any) string {
+// LevelText is a level for people, on an axis that names its factor.
+func LevelText(factor string, level any) string {
 	f, isNumber := level.(float64)
 	switch {
 	case isNumber && strings.HasSuffix(factor, sizeSuffix):
 		return sizeText(f)
+	case isNumber && factor == rateFactor:
+		return quantityOf(offeredLoad).tickText(f)
 	case isNumber:
 		return strconv.FormatFloat(f, 'g', 6, 64)
 	}
@@ -32,10 +40,10 @@ func levelText(factor string, level any) string {
 	return results.FormatLevel(level)
 }
 
-// factorLevel is a level for people where nothing else names its factor, such
+// FactorLevel is a level for people where nothing else names its factor, such
 // as "4 clients" or "topology hosts".
-func factorLevel(factor string, level any) string {
-	name := strings.ToLower(factorName(factor))
+func FactorLevel(factor string, level any) string {
+	name := strings.ToLower(FactorName(factor))
 	switch v := level.(type) {
 	case bool:
 		if !v {
@@ -43,8 +51,11 @@ func factorLevel(factor string, level any) string {
 		}
 		return name
 	case float64:
-		text := levelText(factor, level)
-		if strings.HasSuffix(factor, sizeSuffix) {
+		text := LevelText(factor, level)
+		switch {
+		case factor == rateFactor:
+			return text
+		case strings.HasSuffix(factor, sizeSuffix):
 			return name + " " + text
 		}
 		if v == 1 {
@@ -52,7 +63,7 @@ func factorLevel(factor string, level any) string {
 		}
 		return text + " " + name
 	}
-	return levelText(factor, level)
+	return LevelText(factor, level)
 }
 
 // seriesLevel names a series: words stand alone, numbers need their factor.
@@ -60,7 +71,7 @@ func seriesLevel(factor string, level any) string {
 	if text, ok := level.(string); ok {
 		return text
 	}
-	return factorLevel(factor, level)
+	return FactorLevel(factor, level)
 }
 
 // sizeText writes a number of bytes in binary units, as file systems count.

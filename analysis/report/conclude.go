@@ -1,0 +1,364 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"waggle/analysis/figure"
+	"waggle/analysis/stats"
+	"waggle/results"
+)
+
+// Sentence is a conclusion: who it is about, if anybody in particular, and what.
+type Sentence struct{ Subject, Text string }
+
+// floorLevel is the floor control's level. It isn't a path that one could
+// choose, so it neither wins nor loses.
+const floorLevel = "floor"
+
+// contest is one series against the baseline, in one surrounding: everything
+// but x is the same throughout.
+type contest struct {
+	treatment   any
+	surrounding string
+	places      []place
+}
+
+// place is one comparison at one level of x.
+type place struct {
+	x          any // nil where the figure has no x
+	pair       stats.Pair
+	comparison stats.Comparison
+}
+
+// conclude compares the series of a figure with its baseline, all comparisons
+// of the figure judged together.
+//
+// The against line says what is compared with what.
+func conclude(run *results.Run, f *figure.Figure) (against string, sentences []Sentence, warnings []string) {
+	if f.Spec.Kind == "crossover" || f.Spec.Kind == "floor-ratio" {
+		return "", nil, nil // these find their own words
+	}
+	c := comparer{run: run, figure: f, metric: f.Metrics[0]}
+	contests := c.contests()
+	for _, contest := range contests {
+		for _, p := range contest.places {
+			for _, w := range p.comparison.Warnings {
+				if !slices.Contains(warnings, w) {
+					warnings = append(warnings, w)
+				}
+			}
+		}
+	}
+	if len(contests) == 0 {
+		return "", nil, nil
+	}
+	against = fmt.Sprintf("On this machine, against %s, by %s:", figure.LevelText(f.Spec.Series, c.baseline), c.metric.Label)
+	return against, c.sentences(contests), warnings
+}
+
+type comparer struct {
+	run      *results.Run
+	figure   *figure.Figure
+	metric   results.Metric
+	groups   []stats.Group
+	baseline any
+}
+
+func (c *comparer) contests() []contest {
+	spec, experiment := c.figure.Spec, c.figure.Experiment
+	c.groups = stats.Where(stats.GroupRecords(c.run, experiment.Name), spec.Where)
+	levels := stats.Levels(stats.Main(c.groups), experiment, spec.Series)
+	c.baseline = chooseBaseline(spec, levels)
+	if c.baseline == nil {
+		return nil
+	}
+	var contests []contest
+	for _, level := range levels {
+		if level == floorLevel || level == c.baseline {
+			continue
+		}
+		contests = append(contests, c.against(level)...)
+	}
+	c.judge(contests)
+	return contests
+}
+
+// chooseBaseline is the level that the spec names, or else the first that is a
+// path.
+func chooseBaseline(spec results.FigureSpec, levels []any) any {
+	for _, level := range levels {
+		if spec.Baseline == "" && level != floorLevel || spec.Baseline == figure.LevelText(spec.Series, level) {
+			return level
+		}
+	}
+	return nil
+}
+
+// against finds the contests of one level with the baseline.
+func (c *comparer) against(level any) []contest {
+	spec := c.figure.Spec
+	pairs := stats.PairUp(c.groups, results.Cell{spec.Series: c.baseline}, results.Cell{spec.Series: level})
+	varying := c.varying()
+	var contests []contest
+	index := map[string]int{}
+	for _, pair := range pairs {
+		surrounding := describe(pair.Treatment, varying)
+		i, ok := index[surrounding]
+		if !ok {
+			i = len(contests)
+			index[surrounding] = i
+			contests = append(contests, contest{treatment: level, surrounding: surrounding})
+		}
+		contests[i].places = append(contests[i].places, place{x: pair.Treatment.Cell[spec.X], pair: pair})
+	}
+	return contests
+}
+
+// varying are the factors, besides series and x, that have several levels.
+func (c *comparer) varying() []string {
+	var varying []string
+	for _, f := range c.figure.Experiment.Factors {
+		if f.Name == c.figure.Spec.Series || f.Name == c.figure.Spec.X {
+			continue
+		}
+		if len(stats.Levels(c.groups, c.figure.Experiment, f.Name)) > 1 {
+			varying = append(varying, f.Name)
+		}
+	}
+	return varying
+}
+
+func describe(g stats.Group, factors []string) string {
+	var parts []string
+	for _, f := range factors {
+		if level, ok := g.Cell[f]; ok {
+			parts = append(parts, figure.FactorLevel(f, level))
+		}
+	}
+	if g.Source == results.SourceSimulated {
+		parts = append(parts, "simulated")
+	}
+	return strings.Join(parts, ", ")
+}
+
+func (c *comparer) judge(contests []contest) {
+	var noise *stats.Noise
+	if n, ok := stats.NoiseOf(c.run, c.figure.Experiment.Name, c.metric); ok {
+		noise = &n
+	}
+	var questions []stats.Question
+	for _, contest := range contests {
+		for _, p := range contest.places {
+			questions = append(questions, stats.Question{
+				Metric: c.metric, Baseline: p.pair.Baseline.Sample(c.metric), Treatment: p.pair.Treatment.Sample(c.metric),
+				Interleaved: true, Noise: noise,
+			})
+		}
+	}
+	answers := stats.Judge(questions)
+	for i := range contests {
+		for j := range contests[i].places {
+			contests[i].places[j].comparison, answers = answers[0], answers[1:]
+		}
+	}
+}
+
+func (c *comparer) sentences(contests []contest) []Sentence {
+	if reason, ok := allUndecided(contests); ok {
+		return []Sentence{{Subject: "Nothing", Text: fmt.Sprintf("can be claimed about %s: %s.", c.metric.Label, reason)}}
+	}
+	var sentences []Sentence
+	for _, contest := range contests {
+		subject := figure.LevelText(c.figure.Spec.Series, contest.treatment)
+		if contest.surrounding != "" {
+			subject += " (" + contest.surrounding + ")"
+		}
+		sentences = append(sentences, Sentence{Subject: subject, Text: c.text(contest)})
+	}
+	return sentences
+}
+
+// allUndecided reports that no question has an answer and that all have the
+// same reason.
+func allUndecided(contests []contest) (reason string, ok bool) {
+	for _, contest := range contests {
+		for _, p := range contest.places {
+			why, _, _ := strings.Cut(p.comparison.Reason, ":")
+			if p.comparison.Verdict != stats.Undecided || reason != "" && why != reason {
+				return "", false
+			}
+			reason = why
+		}
+	}
+	return reason, reason != ""
+}
+
+// text says where a contest was won, lost and open.
+func (c *comparer) text(contest contest) string {
+	var parts []string
+	add := func(verdict stats.Verdict, say func([]place) string) {
+		var chosen []place
+		for _, p := range contest.places {
+			if p.comparison.Verdict == verdict && !unsupported(p) {
+				chosen = append(chosen, p)
+			}
+		}
+		if len(chosen) > 0 {
+			parts = append(parts, say(chosen))
+		}
+	}
+	where := func(chosen []place) string { return c.where(contest.places, chosen) }
+	add(stats.Better, func(p []place) string { return "wins" + where(p) + " " + c.by(p) })
+	add(stats.Worse, func(p []place) string { return "loses" + where(p) + " " + c.by(p) })
+	add(stats.NoDifference, func(p []place) string { return "makes no difference" + where(p) })
+	add(stats.Undecided, func(p []place) string { return "is undecided" + where(p) + " (" + reasons(p) + ")" })
+	if reason, ok := anyUnsupported(contest.places); ok {
+		parts = append(parts, "is not supported on this machine ("+reason+")")
+	}
+	return strings.Join(parts, "; ") + "."
+}
+
+func unsupported(p place) bool {
+	_, not := p.pair.Treatment.Unsupported()
+	return not && len(p.pair.Treatment.Records) == 0
+}
+
+func anyUnsupported(places []place) (reason string, ok bool) {
+	for _, p := range places {
+		if unsupported(p) {
+			return p.pair.Treatment.Unsupported()
+		}
+	}
+	return "", false
+}
+
+func reasons(places []place) string {
+	var all []string
+	for _, p := range places {
+		why, _, _ := strings.Cut(p.comparison.Reason, ":")
+		if !slices.Contains(all, why) {
+			all = append(all, why)
+		}
+	}
+	return strings.Join(all, "; ")
+}
+
+// where names the places that were chosen among all: as a range if they are
+// one.
+func (c *comparer) where(all, chosen []place) string {
+	factor := c.figure.Spec.X
+	if factor == "" || chosen[0].x == nil {
+		return ""
+	}
+	text := func(p place) string { return figure.LevelText(factor, p.x) }
+	first, last := indexOf(all, chosen[0]), indexOf(all, chosen[len(chosen)-1])
+	_, numbers := chosen[0].x.(float64)
+	switch {
+	case len(chosen) == len(all) && len(all) > 1:
+		return " at every " + strings.ToLower(figure.FactorName(factor))
+	case len(chosen) == 1:
+		return " at " + text(chosen[0])
+	case numbers && last-first == len(chosen)-1 && last == len(all)-1:
+		return " from " + text(chosen[0]) + " up"
+	case numbers && last-first == len(chosen)-1 && first == 0:
+		return " up to " + text(chosen[len(chosen)-1])
+	case numbers && last-first == len(chosen)-1:
+		return " from " + text(chosen[0]) + " to " + text(chosen[len(chosen)-1])
+	}
+	var names []string
+	for _, p := range chosen {
+		names = append(names, text(p))
+	}
+	return " at " + strings.Join(names, ", ")
+}
+
+func indexOf(all []place, p place) int {
+	return slices.IndexFunc(all, func(q place) bool { return results.FormatLevel(q.x) == results.FormatLevel(p.x) })
+}
+
+// by says by how much, as a factor above 1: the smallest and the largest among
+// the places.
+func (c *comparer) by(places []place) string {
+	type win struct {
+		place
+		ratio stats.Interval
+	}
+	var wins []win
+	for _, p := range places {
+		if p.comparison.Ratio != nil {
+			wins = append(wins, win{p, aboveOne(*p.comparison.Ratio)})
+		}
+	}
+	if len(wins) == 0 {
+		return "(" + places[0].comparison.Reason + ")"
+	}
+	slices.SortStableFunc(wins, func(a, b win) int { return cmp.Compare(a.ratio.Value, b.ratio.Value) })
+	low, high := wins[0], wins[len(wins)-1]
+	at := func(w win) string {
+		if w.x == nil {
+			return ""
+		}
+		return " at " + figure.LevelText(c.figure.Spec.X, w.x)
+	}
+	if len(wins) == 1 || times(low.ratio) == times(high.ratio) {
+		return "by " + times(high.ratio)
+	}
+	return "by " + times(low.ratio) + at(low) + " to " + times(high.ratio) + at(high)
+}
+
+// aboveOne turns a ratio round if it is below 1, so that "by 1.5x" reads the
+// same for a win and a loss.
+func aboveOne(r stats.Interval) stats.Interval {
+	if r.Value >= 1 {
+		return r
+	}
+	return stats.Interval{Value: 1 / r.Value, Low: 1 / r.High, High: 1 / r.Low}
+}
+
+func times(r stats.Interval) string {
+	if r.Low == r.High {
+		return fmt.Sprintf("%.3g×", r.Value)
+	}
+	return fmt.Sprintf("%.3g× [%.3g, %.3g]", r.Value, r.Low, r.High)
+}
+
+// Answer is what one figure adds to the opening of a report.
+type Answer struct {
+	Lead   string
+	Points []Sentence
+	// Left counts the points that stand with the figure only.
+	Left int
+}
+
+// mostPoints keeps the opening short.
+const mostPoints = 8
+
+// answers puts an experiment's main conclusions together: those of its first
+// figure that compares something, and what its figures found themselves.
+func answers(figures []Figure) []Answer {
+	var all []Answer
+	for _, f := range figures {
+		if len(f.Conclusions) > 0 {
+			all = append(all, newAnswer(f.Against, f.Conclusions))
+			break
+		}
+	}
+	for _, f := range figures {
+		var points []Sentence
+		for _, finding := range f.Findings {
+			points = append(points, Sentence{Text: finding})
+		}
+		if len(points) > 0 {
+			all = append(all, newAnswer(f.Spec.Title+":", points))
+		}
+	}
+	return all
+}
+
+func newAnswer(lead string, points []Sentence) Answer {
+	shown := min(len(points), mostPoints)
+	return Answer{Lead: lead, Points: points[:shown], Left: len(points) - shown}
+}

@@ -1,0 +1,60 @@
+package report
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+	"html/template"
+	"maps"
+	"slices"
+
+	"waggle/analysis/figure"
+)
+
+//go:embed report.html.tmpl
+var pageText string
+
+//go:embed report.css
+var styleSheet string
+
+var page = template.Must(template.New("report.html").Funcs(template.FuncMap{
+	"font":  func() template.CSS { return template.CSS(figure.FontCSS()) },
+	"style": func() template.CSS { return template.CSS(styleSheet) },
+	"picture": func(f Figure) (template.HTML, error) {
+		svg, err := f.InlineSVG()
+		return template.HTML(svg), err // package figure escapes what it writes
+	},
+	"paths":    paths,
+	"versions": sortedPairs,
+	"gib":      func(bytes int64) string { return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30)) },
+}).Parse(pageText))
+
+// HTML gives the report as one self-contained page.
+func (r *Report) HTML() ([]byte, error) {
+	var buf bytes.Buffer
+	if err := page.Execute(&buf, r); err != nil {
+		return nil, fmt.Errorf("write report: %w", err)
+	}
+	return buf.Bytes(), nil
+}
+
+type pair struct{ Name, Value string }
+
+func sortedPairs(m map[string]string) []pair {
+	var pairs []pair
+	for _, name := range slices.Sorted(maps.Keys(m)) {
+		pairs = append(pairs, pair{name, m[name]})
+	}
+	return pairs
+}
+
+// paths says of each data path whether it is supported, or why not.
+func paths(m map[string]string) []pair {
+	pairs := sortedPairs(m)
+	for i := range pairs {
+		if pairs[i].Value == "" {
+			pairs[i].Value = "supported"
+		}
+	}
+	return pairs
+}

@@ -1,0 +1,88 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"waggle/results"
+)
+
+// Markdown gives the report's answer and tables as text.
+func (r *Report) Markdown() []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# Waggle: what the records say\n\n")
+	fmt.Fprintf(&b, "Run %s, %s. %s, %d CPUs, Linux %s. %d trials, %d invalid, %d not supported here.\n",
+		escape(r.Run), r.Start, escape(r.Environment.CPU), r.Environment.CPUs, escape(r.Environment.Kernel), r.Trials, r.Invalid, r.Unsupported)
+	for _, e := range r.Experiments {
+		fmt.Fprintf(&b, "\n## %s\n", escape(e.Question))
+		for _, a := range e.Answers {
+			fmt.Fprintf(&b, "\n%s\n\n", escape(a.Lead))
+			writeSentences(&b, a.Points)
+			if a.Left > 0 {
+				fmt.Fprintf(&b, "- %d more in %s\n", a.Left, results.ReportFile)
+			}
+		}
+		for _, f := range e.Figures {
+			writeFigure(&b, f)
+		}
+		for _, missing := range e.Missing {
+			fmt.Fprintf(&b, "\nNot drawn: %s\n", escape(missing))
+		}
+	}
+	if len(r.Warnings) > 0 {
+		fmt.Fprintf(&b, "\n## Warnings\n\n")
+		for _, w := range r.Warnings {
+			fmt.Fprintf(&b, "- %s\n", escape(w))
+		}
+	}
+	r.writeRejected(&b)
+	return b.Bytes()
+}
+
+func writeFigure(b *bytes.Buffer, f Figure) {
+	fmt.Fprintf(b, "\n### %s\n\n%s\n\n", escape(f.Spec.Title), escape(f.Method))
+	writeTable(b, f.Table.Header, f.Table.Rows)
+}
+
+func (r *Report) writeRejected(b *bytes.Buffer) {
+	if len(r.Rejected) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, c := range r.Rejected {
+		rows = append(rows, []string{c.Experiment, c.Cell, c.State, fmt.Sprint(c.Trials), c.Reason})
+	}
+	fmt.Fprintf(b, "\n## What was left out\n\n")
+	writeTable(b, []string{"Experiment", "Cell", "State", "Trials", "Reason"}, rows)
+}
+
+func writeSentences(b *bytes.Buffer, sentences []Sentence) {
+	for _, s := range sentences {
+		if s.Subject == "" {
+			fmt.Fprintf(b, "- %s\n", escape(s.Text))
+			continue
+		}
+		fmt.Fprintf(b, "- **%s** %s\n", escape(s.Subject), escape(s.Text))
+	}
+}
+
+func writeTable(b *bytes.Buffer, header []string, rows [][]string) {
+	writeRow(b, header)
+	b.WriteString(strings.Repeat("|---", len(header)) + "|\n")
+	for _, row := range rows {
+		writeRow(b, row)
+	}
+}
+
+func writeRow(b *bytes.Buffer, cells []string) {
+	for _, c := range cells {
+		fmt.Fprintf(b, "| %s ", escape(c))
+	}
+	b.WriteString("|\n")
+}
+
+var markup = strings.NewReplacer(`\`, `\\`, "`", "\\`", "*", `\*`, "_", `\_`, "|", `\|`, "<", "&lt;", ">", "&gt;", "&", "&amp;", "#", `\#`, "\n", " ")
+
+// escape makes text from records mean itself in Markdown.
+func escape(s string) string { return markup.Replace(s) }

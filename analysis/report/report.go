@@ -1,0 +1,174 @@
+// Package report writes a run's report from its records: report.html, one file
+// that needs no network and nothing beside it, and summary.md with the same
+// answer.
+//
+// Both open on the answer in words. What may be said is decided by package
+// stats; conclude.go puts it into sentences. Records are input from anywhere:
+// the HTML is made by html/template, which escapes them, and forbids itself
+// scripts and the network.
+//
+// The same records give the same bytes, whatever their order.
+package report
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"waggle/analysis/figure"
+	"waggle/analysis/stats"
+	"waggle/results"
+)
+
+// Report is a run's report, as it stands in both files.
+type Report struct {
+	Run         string
+	Start       string
+	OrderSeed   uint64
+	Environment results.Environment
+	// Trials counts the records; Invalid and Unsupported are among them.
+	Trials, Invalid, Unsupported int
+	Experiments                  []Experiment
+	// Rejected are the cells that gave no numbers in some or all trials.
+	Rejected []Rejected
+	Warnings []string
+}
+
+// Experiment is an experiment's part of a report.
+type Experiment struct {
+	Name, Question, Effort string
+	Answers                []Answer
+	Figures []Figure
+	// Missing are the figures that couldn't be drawn, with the reason.
+	Missing []string
+}
+
+// Figure is a figure in a report.
+type Figure struct {
+	*figure.Figure
+	// Conclusions compare the series with the baseline, which Against names.
+	Against     string
+	Conclusions []Sentence
+	// Method says how the numbers were come by.
+	Method string
+}
+
+// Rejected is a cell with trials that don't count.
+type Rejected struct {
+	Experiment, Cell, State, Reason string
+	Trials                          int
+}
+
+// Make makes the report of a run whose figures are drawn.
+func Make(run *results.Run, figures []*figure.Figure, skipped []figure.Skipped) (*Report, error) {
+	r := &Report{
+		Run: run.Plan.Run, Start: run.Plan.Start.UTC().Format("2 January 2006, 15:04 UTC"),
+		OrderSeed: run.Plan.OrderSeed, Environment: run.Environment, Trials: len(run.Records),
+	}
+	for _, planned := range run.Plan.Experiments {
+		e := Experiment{Name: planned.Name, Question: planned.Question, Effort: planned.Effort}
+		for _, f := range figures {
+			if f.Experiment.Name == planned.Name {
+				e.Figures = append(e.Figures, r.addFigure(run, f))
+			}
+		}
+		for _, s := range skipped {
+			if s.Experiment == planned.Name {
+				e.Missing = append(e.Missing, fmt.Sprintf("%s: %v", s.Spec.Title, s.Reason))
+			}
+		}
+		e.Answers = answers(e.Figures)
+		r.Experiments = append(r.Experiments, e)
+		r.addRejected(run, planned.Name)
+	}
+	if run.Environment.Dirty {
+		r.warn("The program was built from a changed working tree: its commit doesn't say what ran.")
+	}
+	if len(run.Records) == 0 {
+		return nil, fmt.Errorf("make report: the run has no records: run or resume it first")
+	}
+	return r, nil
+}
+
+// Write writes a report's files into the run directory.
+func (r *Report) Write(dir string) error {
+	html, err := r.HTML()
+	if err != nil {
+		return err
+	}
+	if err := results.WriteFile(filepath.Join(dir, results.ReportFile), html); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	if err := results.WriteFile(filepath.Join(dir, results.SummaryFile), r.Markdown()); err != nil {
+		return fmt.Errorf("write report: %w", err)
+	}
+	return nil
+}
+
+func (r *Report) addFigure(run *results.Run, f *figure.Figure) Figure {
+	for _, note := range f.Notes {
+		r.warn(f.Spec.Title + ": " + note)
+	}
+	against, conclusions, warnings := conclude(run, f)
+	for _, w := range warnings {
+		r.warn(f.Spec.Title + ": " + w)
+	}
+	return Figure{Figure: f, Against: against, Conclusions: conclusions, Method: method(run, f)}
+}
+
+func (r *Report) warn(text string) {
+	if !slices.Contains(r.Warnings, text) {
+		r.Warnings = append(r.Warnings, text)
+	}
+}
+
+// method is a figure's method line.
+func method(run *results.Run, f *figure.Figure) string {
+	n := fmt.Sprint(f.MinRepetitions)
+	if f.MaxRepetitions > f.MinRepetitions {
+		n = fmt.Sprintf("%d to %d", f.MinRepetitions, f.MaxRepetitions)
+	}
+	parts := []string{
+		"n = " + n + " repetitions a cell, medians with 95 % intervals",
+		fmt.Sprintf("cells interleaved in random order, seed %d", run.Plan.OrderSeed),
+	}
+	m := f.Metrics[0]
+	noise, ok := stats.NoiseOf(run, f.Experiment.Name, m)
+	switch {
+	case m.Exact:
+		parts = append(parts, "counted, not timed: compared exactly")
+	case !ok:
+		parts = append(parts, "no A/A control: the noise is not known")
+	default:
+		parts = append(parts, fmt.Sprintf("A/A noise of %s %.1f %%, smallest detectable difference %.1f %%",
+			m.Label, 100*noise.Spread, 100*noise.Detectable))
+	}
+	return strings.Join(parts, "; ") + "."
+}
+
+// addRejected lists what an experiment's records don't say, and why.
+func (r *Report) addRejected(run *results.Run, experiment string) {
+	for _, g := range stats.GroupRecords(run, experiment) {
+		seen := map[string]int{}
+		for _, record := range g.Rejected {
+			state := "invalid"
+			if record.Unsupported {
+				state = "unsupported"
+				r.Unsupported++
+			} else {
+				r.Invalid++
+			}
+			key := state + ": " + record.Reason
+			if i, ok := seen[key]; ok {
+				r.Rejected[i].Trials++
+				continue
+			}
+			seen[key] = len(r.Rejected)
+			r.Rejected = append(r.Rejected, Rejected{Experiment: experiment, Cell: g.Cell.String(), State: state, Reason: record.Reason, Trials: 1})
+		}
+	}
+	if r.Invalid > 0 {
+		r.warn("Some trials are invalid and took no part in any number: see what was left out.")
+	}
+}

@@ -1,0 +1,45 @@
+package main
+
+import (
+	"fmt"
+	"path/filepath"
+
+	"github.com/urfave/cli/v2"
+
+	"waggle/analysis/figure"
+	"waggle/results"
+)
+
+func figuresCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "figures",
+		Usage:       "draw a run's figures again, from its records alone",
+		Description: "Writes SVG, PDF and PNG into DIR/figures. The same records give the same bytes.",
+		ArgsUsage:   "DIR",
+		Action: func(c *cli.Context) error {
+			if c.NArg() != 1 {
+				return usagef("give one run directory: waggle figures DIR")
+			}
+			run, err := results.Open(c.Args().First())
+			if err != nil {
+				return err
+			}
+			figures, skipped, err := figure.DrawAll(run)
+			if err != nil {
+				return err
+			}
+			for _, s := range skipped {
+				fmt.Fprintf(c.App.ErrWriter, "not drawn: %s: %v\n", s.Spec.Title, s.Reason)
+			}
+			if len(figures) == 0 {
+				return fmt.Errorf("%s: no figure could be drawn from its %d records", c.Args().First(), len(run.Records))
+			}
+			dir := filepath.Join(c.Args().First(), results.FiguresDir)
+			if err := figure.WriteAll(dir, figures); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.App.Writer, "%d figures are in %s\n", len(figures), dir)
+			return nil
+		},
+	}
+}

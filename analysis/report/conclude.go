@@ -211,8 +211,8 @@ func (c *comparer) text(contest contest) string {
 		}
 	}
 	where := func(chosen []place) string { return c.where(contest.places, chosen) }
-	add(stats.Better, func(p []place) string { return "wins" + where(p) + " " + c.by(p) })
-	add(stats.Worse, func(p []place) string { return "loses" + where(p) + " " + c.by(p) })
+	add(stats.Better, func(p []place) string { return "wins" + where(p) + ", " + c.by(p) })
+	add(stats.Worse, func(p []place) string { return "loses" + where(p) + ", " + c.by(p) })
 	add(stats.NoDifference, func(p []place) string { return "makes no difference" + where(p) })
 	add(stats.Undecided, func(p []place) string { return "is undecided" + where(p) + " (" + reasons(p) + ")" })
 	if reason, ok := anyUnsupported(contest.places); ok {

@@ -39,7 +39,7 @@ type Report struct {
 type Experiment struct {
 	Name, Question, Effort string
 	Answers                []Answer
-	Figures []Figure
+	Figures                []Figure
 	// Missing are the figures that couldn't be drawn, with the reason.
 	Missing []string
 }

@@ -25,6 +25,8 @@ func commands() []*cli.Command {
 	return []*cli.Command{
 		doctorCommand(),
 		regressCommand(),
+		figuresCommand(),
+		reportCommand(),
 		claimsCommand(),
 		metaCommand(),
 		chunkCommand(),

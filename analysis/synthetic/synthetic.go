@@ -1,9 +1,13 @@
-package figure
+// Package synthetic makes runs with made-up records, for the tests of what is
+// drawn and written from records. The numbers look like those of a small
+// machine and come from a fixed seed. Nothing but tests may import it.
+package synthetic
 
 import (
 	"math"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/stretchr/testify/require"
@@ -11,21 +15,27 @@ import (
 	"waggle/results"
 )
 
-// synthetic makes runs whose numbers look like those of a small machine.
-type synthetic struct {
+// maker fills a run with records.
+type maker struct {
 	t      testing.TB
 	run    *results.Run
 	random *rand.Rand
 }
 
-func newSynthetic(t testing.TB, experiments ...results.PlannedExperiment) *synthetic {
-	return &synthetic{t: t, random: rand.New(rand.NewPCG(1, 2)), run: &results.Run{
-		Plan: results.Plan{Schema: results.Schema, Run: "synthetic", OrderSeed: 7, Experiments: experiments},
+func newMaker(t testing.TB, experiments ...results.PlannedExperiment) *maker {
+	return &maker{t: t, random: rand.New(rand.NewPCG(1, 2)), run: &results.Run{
+		Plan: results.Plan{Schema: results.Schema, Run: "synthetic", Start: time.Unix(1.7e9, 0), OrderSeed: 7, Experiments: experiments},
+		Environment: results.Environment{
+			Schema: results.Schema, Kernel: "6.18.0", CPU: "Made-up CPU", CPUs: 2, MemoryBytes: 4 << 30, GoVersion: "go1.26",
+			Commit: "0123456789abcdef0123456789abcdef01234567", CommandLine: []string{"waggle", "run", "--effort", "full"},
+			Paths:    map[string]string{"read=copy": "", "read=sendfile": "", "read=sockmap": "", "lookup=xdp": ""},
+			Versions: map[string]string{"example.org/module": "v1.0.0"},
+		},
 	}}
 }
 
 // add appends a trial of a cell; tell fills in what it measured.
-func (s *synthetic) add(experiment string, repetition int, cell results.Cell, tell func(*results.Record)) {
+func (s *maker) add(experiment string, repetition int, cell results.Cell, tell func(*results.Record)) {
 	r := results.Record{
 		Schema: results.Schema, Run: "synthetic", Experiment: experiment, Trial: len(s.run.Records),
 		Repetition: repetition, Source: results.SourceMeasured, Cell: cell, Valid: true,
@@ -35,10 +45,10 @@ func (s *synthetic) add(experiment string, repetition int, cell results.Cell, te
 	s.run.Records = append(s.run.Records, r)
 }
 
-func (s *synthetic) noisy(v float64) float64 { return v * math.Exp(0.02*s.random.NormFloat64()) }
+func (s *maker) noisy(v float64) float64 { return v * math.Exp(0.02*s.random.NormFloat64()) }
 
 // rate fills in operations of a size at a throughput in bytes per second.
-func (s *synthetic) rate(r *results.Record, size, throughput float64) {
+func (s *maker) rate(r *results.Record, size, throughput float64) {
 	throughput = s.noisy(throughput)
 	seconds := 1.0
 	operations := int64(throughput / size)
@@ -49,9 +59,9 @@ func (s *synthetic) rate(r *results.Record, size, throughput float64) {
 }
 
 // latency fills in latencies around a median in seconds, with a tail.
-func (s *synthetic) latency(r *results.Record, median float64) {
+func (s *maker) latency(r *results.Record, median float64) {
 	h := hdrhistogram.New(1, 3600e9, 3)
-	for range 20000 {
+	for range 2000 {
 		v := median * math.Exp(0.25*s.random.NormFloat64())
 		if s.random.IntN(100) == 0 {
 			v *= 4 + 6*s.random.Float64()
@@ -84,7 +94,7 @@ func ledger(r *results.Record, chunk, client [4]float64) {
 	r.Copies = c
 }
 
-func (s *synthetic) cpu(r *results.Record, chunk, client, softirq float64) {
+func (s *maker) cpu(r *results.Record, chunk, client, softirq float64) {
 	gb := float64(*r.PayloadBytes) / 1e9
 	roles := map[string]float64{"chunk": s.noisy(chunk * gb), "client": s.noisy(client * gb), "meta": 0.005 * gb}
 	r.CPU = &results.CPU{Total: s.noisy((chunk + client + softirq + 0.05) * gb), User: 0.2 * gb, System: 0.5 * gb, SoftIRQ: s.noisy(softirq * gb), ByRole: roles}
@@ -94,8 +104,9 @@ func (s *synthetic) cpu(r *results.Record, chunk, client, softirq float64) {
 
 const kib = 1024.0
 
-// realistic is a run with one experiment of each sort.
-func realistic(t testing.TB) *results.Run {
+// Realistic is a run with one experiment of each sort, and with cells that the
+// machine doesn't support, cells that failed, and a control cell.
+func Realistic(t testing.TB) *results.Run {
 	sizes := []any{4 * kib, 16 * kib, 64 * kib, 256 * kib, 1024 * kib, 4096 * kib, 16384 * kib}
 	paths := []any{"copy", "sendfile", "splice", "mmap", "zerocopy", "sockmap", "floor"}
 	read := results.PlannedExperiment{
@@ -133,7 +144,7 @@ func realistic(t testing.TB) *results.Run {
 			{Kind: "scaling", Title: "Scaling with clients", X: "clients", Series: "read", Where: results.Cell{"size_bytes": 4 * kib}},
 		},
 	}
-	s := newSynthetic(t, read, load, lookup, scale)
+	s := newMaker(t, read, load, lookup, scale)
 	s.reads(read)
 	s.loads(load)
 	s.lookups(lookup)
@@ -148,7 +159,7 @@ func speed(path string, size float64) float64 {
 	return size / (perOperation + size*perByte)
 }
 
-func (s *synthetic) reads(e results.PlannedExperiment) {
+func (s *maker) reads(e results.PlannedExperiment) {
 	for rep := range e.Repetitions {
 		for _, size := range e.Factors[0].Levels {
 			for _, path := range e.Factors[1].Levels {
@@ -164,7 +175,7 @@ func (s *synthetic) reads(e results.PlannedExperiment) {
 	}
 }
 
-func (s *synthetic) read(experiment string, rep int, cell results.Cell, control string) {
+func (s *maker) read(experiment string, rep int, cell results.Cell, control string) {
 	size, path := cell["size_bytes"].(float64), cell["read"].(string)
 	s.add(experiment, rep, cell, func(r *results.Record) {
 		r.Control = control
@@ -192,7 +203,7 @@ func (s *synthetic) read(experiment string, rep int, cell results.Cell, control 
 	})
 }
 
-func (s *synthetic) loads(e results.PlannedExperiment) {
+func (s *maker) loads(e results.PlannedExperiment) {
 	capacity := map[any]float64{"copy": 17000, "sendfile": 22000, "sockmap": 50000}
 	for rep := range e.Repetitions {
 		for _, rate := range e.Factors[0].Levels {
@@ -210,7 +221,7 @@ func (s *synthetic) loads(e results.PlannedExperiment) {
 	}
 }
 
-func (s *synthetic) lookups(e results.PlannedExperiment) {
+func (s *maker) lookups(e results.PlannedExperiment) {
 	for rep := range e.Repetitions {
 		for _, path := range e.Factors[0].Levels {
 			for _, topology := range e.Factors[1].Levels {
@@ -228,7 +239,7 @@ func (s *synthetic) lookups(e results.PlannedExperiment) {
 	}
 }
 
-func (s *synthetic) crossings(e results.PlannedExperiment) {
+func (s *maker) crossings(e results.PlannedExperiment) {
 	for rep := range e.Repetitions {
 		for _, size := range e.Factors[0].Levels {
 			for _, clients := range e.Factors[1].Levels {
@@ -247,4 +258,14 @@ func (s *synthetic) crossings(e results.PlannedExperiment) {
 			}
 		}
 	}
+}
+
+// Write puts a run into a directory.
+func Write(t testing.TB, dir string, run *results.Run) {
+	w, err := results.Create(dir, run.Plan, run.Environment)
+	require.NoError(t, err)
+	for _, r := range run.Records {
+		require.NoError(t, w.Append(r))
+	}
+	require.NoError(t, w.Close())
 }

@@ -285,16 +285,24 @@ func TestAFullDiskIsSaidSo(t *testing.T) {
 	full.requireContent(t, pattern(1, 300_000))
 }
 
-func TestNothingLeaks(t *testing.T) {
+func TestLinksAreUsedAgainAndNothingLeaks(t *testing.T) {
 	before := descriptors(t)
 	servers, replicas := chain(t, 3, Config{})
+	idle := func() bool {
+		pool := &servers[0].links
+		pool.mu.Lock()
+		defer pool.mu.Unlock()
+		return len(pool.idle) == 1
+	}
 	for round := range 20 {
 		p := dial(t, servers[0])
 		requireOK(t, p.write(uint64(round+1), 0, pattern(1, 9000), replicas[1:]))
 		p.conn.Close()
+		require.Eventually(t, idle, 10*time.Second, time.Millisecond)
 	}
-	// Idle links are used again: there are not as many as there were connections.
-	require.Len(t, servers[0].links.idle, 1)
+	connections := 0
+	servers[1].eachConnection(func(*net.TCPConn) { connections++ })
+	require.Equal(t, 1, connections)
 	for _, s := range servers {
 		require.NoError(t, s.stop())
 	}
@@ -378,4 +386,28 @@ func benchmarkCopy(b *testing.B, data []byte, size int) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// FuzzDataConnection sends bytes to a server: whatever they are, it goes on, and
+// what was written before is as it was.
+func FuzzDataConnection(f *testing.F) {
+	servers, replicas := chain(f, 2, Config{PeerTimeout: time.Second})
+	data := pattern(1, 5000)
+	requireOK(f, dial(f, servers[0]).write(1, 0, data, replicas[1:]))
+	late := writeFrame(9, 0, data, replicas[1:])
+	ask := wire.Frame{Type: wire.FrameRead, Chunk: chunk, Length: 100}
+	choose := wire.Frame{Type: wire.FrameSelect, Extra: []byte("read=copy")}
+	f.Add(append(late.Append(nil), data...))
+	f.Add(append(ask.Append(nil), ask.Append(nil)...))
+	f.Add(choose.Append(nil))
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p := dial(t, servers[0])
+		_, err := p.conn.Write(b)
+		require.NoError(t, err)
+		require.NoError(t, p.conn.(*net.TCPConn).CloseWrite())
+		_, _ = io.Copy(io.Discard, p.conn)
+		p.conn.Close()
+		servers[0].requireContent(t, data)
+	})
 }

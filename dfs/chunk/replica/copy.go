@@ -34,7 +34,7 @@ func (s *Store) NewCopy(id uint64) (*Copy, error) {
 	if busy {
 		return nil, fmt.Errorf("chunk %d: %w", id, ErrBusy)
 	}
-	f, err := createFiles(s.path(id, newDataSuffix), s.path(id, newSumsPartSuffix))
+	f, err := s.createFiles(id, newDataSuffix, newSumsPartSuffix)
 	if err != nil {
 		s.endCopy(id)
 		return nil, fmt.Errorf("copy chunk %d: %w", id, err)

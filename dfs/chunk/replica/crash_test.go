@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -101,7 +102,7 @@ func everyCrash(t *testing.T, prepare func(t *testing.T, s *Store), try func(s *
 					prepare(t, s)
 					require.NoError(t, s.Close())
 					d := &crashingDisk{left: steps, part: part}
-					s, err := open(directory, Options{}, d)
+					s, err := open(directory, Options{Log: slog.New(slog.DiscardHandler)}, d)
 					require.NoError(t, err)
 					err = try(s)
 					done = err == nil
@@ -110,7 +111,7 @@ func everyCrash(t *testing.T, prepare func(t *testing.T, s *Store), try func(s *
 						require.ErrorIs(t, err, errCrashed)
 					}
 					d = &crashingDisk{left: again, part: part}
-					if s, err = open(directory, Options{}, d); err == nil {
+					if s, err = open(directory, Options{Log: slog.New(slog.DiscardHandler)}, d); err == nil {
 						crash(t, s)
 					}
 					recovered = !d.crashed
@@ -327,7 +328,7 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	var model []byte
 	modelled := uint64(0)
 	for round := range 25 {
-		acknowledged := runUntilKilled(t, directory, time.Duration(10+rand.IntN(60))*time.Millisecond)
+		acknowledged := runUntilKilled(t, directory, round%4 != 0, rand.N(50*time.Millisecond))
 		s := openStore(t, directory)
 		r, err := s.Get(chunk)
 		if errors.Is(err, ErrNotFound) && acknowledged == 0 && modelled == 0 {
@@ -347,9 +348,9 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 	require.Greater(t, modelled, uint64(25), "the child must have written something")
 }
 
-// runUntilKilled runs the child, kills it after a while, and returns the last
-// sequence that it said was acknowledged.
-func runUntilKilled(t *testing.T, directory string, after time.Duration) (acknowledged uint64) {
+// runUntilKilled runs the child, kills it some time after its start or its first
+// acknowledgement, and returns the last sequence that it said was acknowledged.
+func runUntilKilled(t *testing.T, directory string, working bool, after time.Duration) (acknowledged uint64) {
 	t.Helper()
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), "WAGGLE_TEST_KILLED="+directory)
@@ -357,12 +358,17 @@ func runUntilKilled(t *testing.T, directory string, after time.Duration) (acknow
 	out, err := child.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, child.Start())
-	timer := time.AfterFunc(after, func() { _ = child.Process.Kill() })
-	defer timer.Stop()
+	kill := func() { time.AfterFunc(after, func() { _ = child.Process.Kill() }) }
+	if !working {
+		kill()
+	}
 	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if n, err := strconv.ParseUint(lines.Text(), 10, 64); err == nil {
-			acknowledged = n
+		n, err := strconv.ParseUint(lines.Text(), 10, 64)
+		require.NoError(t, err)
+		if acknowledged == 0 && working {
+			kill()
 		}
+		acknowledged = n
 	}
 	require.Error(t, child.Wait())
 	return acknowledged

@@ -347,14 +347,14 @@ func TestUnusableReplicasAreSetAside(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, s.Close())
 	require.NoError(t, os.Truncate(s.path(chunk, sumsSuffix), 10))
-	require.NoError(t, os.WriteFile(s.path(chunk+1, dataSuffix), nil, 0o644)) // a create was interrupted
+	require.NoError(t, os.WriteFile(s.path(chunk+256, dataSuffix), nil, 0o644)) // a create was interrupted
 
 	s = openStore(t, directory)
 	require.Empty(t, s.IDs())
 	kept, err := os.ReadFile(filepath.Join(directory, damagedName, filepath.Base(s.path(chunk, dataSuffix))))
 	require.NoError(t, err)
 	require.Equal(t, "bytes", string(kept))
-	require.NoFileExists(t, s.path(chunk+1, dataSuffix))
+	require.NoFileExists(t, s.path(chunk+256, dataSuffix))
 }
 
 func FuzzHeader(f *testing.F) {

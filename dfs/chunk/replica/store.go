@@ -134,11 +134,9 @@ func (s *Store) prepareDirectory() error {
 		return fmt.Errorf("data directory %s is in use by another chunk server: stop it, or choose another directory: %w", s.directory, err)
 	}
 	s.lock = lock
-	err = os.MkdirAll(filepath.Join(s.directory, damagedName), 0o755)
-	for shard := range shards {
-		err = errors.Join(err, os.MkdirAll(s.shard(uint64(shard)), 0o755))
-	}
-	if err = errors.Join(err, syncDirectory(filepath.Join(s.directory, replicasName)), syncDirectory(s.directory)); err != nil {
+	err = errors.Join(os.MkdirAll(filepath.Join(s.directory, damagedName), 0o755),
+		os.MkdirAll(filepath.Join(s.directory, replicasName), 0o755), syncDirectory(s.directory))
+	if err != nil {
 		lock.Close()
 		return fmt.Errorf("make data directory: %w", err)
 	}
@@ -164,10 +162,15 @@ func syncDirectory(path string) error {
 
 // scan finds all replicas and recovers those that a crash caught in a change.
 func (s *Store) scan() error {
+	directory := filepath.Join(s.directory, replicasName)
+	entries, err := os.ReadDir(directory)
+	if err != nil {
+		return fmt.Errorf("list replicas: %w", err)
+	}
 	var g errgroup.Group
 	g.SetLimit(scanWorkers)
-	for shard := range shards {
-		g.Go(func() error { return s.scanShard(s.shard(uint64(shard))) })
+	for _, shard := range entries {
+		g.Go(func() error { return s.scanShard(filepath.Join(directory, shard.Name())) })
 	}
 	return g.Wait()
 }
@@ -333,7 +336,7 @@ func (s *Store) drop(r *Replica) {
 // create makes the replica's files. They are closed again: the first use opens
 // them, and enters them in the cache of open files.
 func (r *Replica) create() error {
-	f, err := createFiles(r.store.path(r.id, dataSuffix), r.store.path(r.id, sumsSuffix))
+	f, err := r.store.createFiles(r.id, dataSuffix, sumsSuffix)
 	if err != nil {
 		return err
 	}
@@ -343,19 +346,34 @@ func (r *Replica) create() error {
 	return r.writeHeader(r.state, nil)
 }
 
-func createFiles(data, sums string) (*files, error) {
-	d, err := os.OpenFile(data, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+// createFiles makes a pair of files, and their directory if they are the first
+// ones in it.
+func (s *Store) createFiles(id uint64, dataSuffix, sumsSuffix string) (*files, error) {
+	data, err := createFile(s.path(id, dataSuffix))
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := os.MkdirAll(s.shard(id), 0o755); err != nil {
+			return nil, err
+		}
+		if err := syncDirectory(filepath.Join(s.directory, replicasName)); err != nil {
+			return nil, err
+		}
+		data, err = createFile(s.path(id, dataSuffix))
+	}
 	if err != nil {
 		return nil, err
 	}
-	m, err := os.OpenFile(sums, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
+	sums, err := createFile(s.path(id, sumsSuffix))
 	if err != nil {
-		d.Close()
+		data.Close()
 		return nil, err
 	}
-	f := &files{data: d, sums: m}
+	f := &files{data: data, sums: sums}
 	f.users.Store(1)
 	return f, nil
+}
+
+func createFile(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o644)
 }
 
 // Delete removes a replica; one that does not exist is no error.

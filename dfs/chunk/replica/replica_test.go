@@ -59,6 +59,9 @@ func content(t *testing.T, r *Replica) []byte {
 		require.NoError(t, err)
 		v.Release()
 	}
+	info, err := os.Stat(r.store.path(r.id, dataSuffix))
+	require.NoError(t, err)
+	require.EqualValues(t, len(all), info.Size(), "bytes behind the end would come back in a hole")
 	return all
 }
 

@@ -347,8 +347,12 @@ func (m *mender) deleteLeftBehind(ctx context.Context, id uint32, at place, chun
 	defer unlock()
 	r := m.s.published.snapshot()
 	defer r.close()
-	if _, owned := r.findChunk(chunk); r.err != nil || (owned != nil && slices.Contains(owned.servers, id)) {
-		return r.err // the record that counts on it has taken the stray out
+	_, owned := r.findChunk(chunk)
+	switch {
+	case r.err != nil:
+		return r.err
+	case owned != nil && slices.Contains(owned.servers, id):
+		return m.forgetStrays(ctx, id, []uint64{chunk})
 	}
 	return m.deleteOn(ctx, id, []uint64{chunk})
 }
@@ -366,6 +370,10 @@ func (m *mender) deleteOn(ctx context.Context, id uint32, chunks []uint64) error
 	if _, err := service.Delete(ctx, &control.ChunkIDs{Chunks: chunks}); err != nil {
 		return fmt.Errorf("delete %d replicas on chunk server %d: %w", len(chunks), id, err)
 	}
+	return m.forgetStrays(ctx, id, chunks)
+}
+
+func (m *mender) forgetStrays(ctx context.Context, id uint32, chunks []uint64) error {
 	return m.s.executor.do(ctx, func(c *change) error {
 		for _, chunk := range chunks {
 			c.delete(strayKey(chunk, id))

@@ -58,6 +58,18 @@ func (e *endpoint) join(sockets *ebpf.Map) error {
 	return err
 }
 
+// joinTargets also lets the socket's send buffer take all that may be held for
+// it: from a full one the kernel turns away, and looks again a timer tick later.
+func (e *endpoint) joinTargets(targets *ebpf.Map) error {
+	err := e.control("enlarge the send buffer", func(fd int) error {
+		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, HeldLimit) // the kernel doubles it
+	})
+	if err != nil {
+		return err
+	}
+	return e.join(targets)
+}
+
 // leave is no error for a socket that is not in the map: a closed one leaves by itself.
 func (e *endpoint) leave(sockets *ebpf.Map) error {
 	if err := sockets.Delete(e.cookie); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {

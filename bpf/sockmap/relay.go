@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 
@@ -129,9 +130,10 @@ func (r *Relay) Counters() (RelayCounters, error) {
 // Nobody else may use from for reading or to for writing meanwhile. from's read
 // deadline is cleared; ctx bounds the whole.
 //
-// moved is how many bytes to's TCP took. If from ends early, the error wraps
-// io.ErrUnexpectedEOF and to can be given the rest from elsewhere. After any other
-// error but ErrNotEstablished and ErrBusy, both connections must be closed.
+// moved is how many bytes to's TCP took, and at least how many after an error. If
+// from ends early, the error wraps io.ErrUnexpectedEOF and to can be given the rest
+// from elsewhere. After any other error but ErrNotEstablished and ErrBusy, both
+// connections must be closed.
 func (r *Relay) Relay(ctx context.Context, from, to *net.TCPConn, n int64) (moved int64, err error) {
 	if n <= 0 {
 		return 0, nil
@@ -139,6 +141,9 @@ func (r *Relay) Relay(ctx context.Context, from, to *net.TCPConn, n int64) (move
 	t := &transfer{relay: r, n: uint64(n), ended: make(chan struct{}, 1)}
 	if err = t.open(from, to); err == nil {
 		moved, err = t.run(ctx)
+		if err == nil || errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errors.Join(err, t.settle(ctx, moved))
+		}
 		left := t.leave()
 		if err == nil {
 			err = left

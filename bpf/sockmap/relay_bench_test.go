@@ -14,31 +14,33 @@ import (
 
 const benchHeader = 64 // bytes before each body, upstream and downstream
 
-// relayer is a way to pass a body of n bytes on: begin is called before it is
-// asked for, pass when the header before it has been read.
+// relayer is a way to pass a body of n bytes on: settle is called before the
+// client is written to, begin before the body is asked for, pass when the header
+// before it has been read.
 type relayer struct {
-	name  string
-	begin func(n int) error
-	pass  func(n int) error
+	name   string
+	settle func(context.Context) error
+	begin  func(n int) error
+	pass   func(n int) error
 }
 
 // relayers are the ways from one connection of a gateway to another.
 var relayers = []func(b *testing.B, r *Relay, from, to *net.TCPConn) relayer{
 	func(b *testing.B, _ *Relay, from, to *net.TCPConn) relayer {
 		buf := make([]byte, 128<<10)
-		return relayer{"copy", nothing, func(n int) error {
+		return relayer{"copy", settled, nothing, func(n int) error {
 			_, err := io.CopyBuffer(struct{ io.Writer }{to}, io.LimitReader(from, int64(n)), buf)
 			return err
 		}}
 	},
 	func(b *testing.B, _ *Relay, from, to *net.TCPConn) relayer {
-		return relayer{"splice", nothing, func(n int) error {
+		return relayer{"splice", settled, nothing, func(n int) error {
 			_, err := to.ReadFrom(&io.LimitedReader{R: from, N: int64(n)})
 			return err
 		}}
 	},
 	func(b *testing.B, r *Relay, from, to *net.TCPConn) relayer {
-		return relayer{"sockmap-once", nothing, func(n int) error {
+		return relayer{"sockmap-once", settled, nothing, func(n int) error {
 			_, err := r.Relay(context.Background(), from, to, int64(n))
 			return err
 		}}
@@ -48,7 +50,7 @@ var relayers = []func(b *testing.B, r *Relay, from, to *net.TCPConn) relayer{
 		require.NoError(b, err)
 		target, err := r.NewTarget(to)
 		require.NoError(b, err)
-		return relayer{"sockmap-lasting", func(n int) error {
+		return relayer{"sockmap-lasting", target.Settle, func(n int) error {
 			return source.Begin(target, Header{Length: benchHeader}, int64(n))
 		}, func(int) error {
 			_, err := source.Wait(context.Background())
@@ -58,6 +60,8 @@ var relayers = []func(b *testing.B, r *Relay, from, to *net.TCPConn) relayer{
 }
 
 func nothing(int) error { return nil }
+
+func settled(context.Context) error { return nil }
 
 // route is a client, a gateway, and an upstream that answers each byte it is
 // sent with a header and a part of a body.
@@ -105,10 +109,15 @@ func (r *route) gate(from, to *net.TCPConn, parts, part int) error {
 	if _, err := io.ReadFull(to, header[:1]); err != nil {
 		return err
 	}
-	if _, err := to.Write(header); err != nil {
-		return err
-	}
-	for range parts {
+	for i := range parts {
+		if err := r.settle(context.Background()); err != nil {
+			return err
+		}
+		if i == 0 {
+			if _, err := to.Write(header); err != nil {
+				return err
+			}
+		}
 		if err := r.begin(part); err != nil {
 			return err
 		}

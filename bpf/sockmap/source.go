@@ -23,6 +23,8 @@ const (
 type Target struct {
 	relay *Relay
 	end   *endpoint
+	last  *transfer // of which the kernel may still hold bytes
+	moved int64     // by last
 }
 
 // NewTarget makes a connection ready to be moved to. It can be used as before
@@ -30,12 +32,25 @@ type Target struct {
 func (r *Relay) NewTarget(conn *net.TCPConn) (*Target, error) {
 	end, err := newEndpoint(conn)
 	if err == nil {
-		err = r.occupy(end, r.objects.Targets)
+		err = r.occupy(end, func() error { return end.joinTargets(r.objects.Targets) })
 	}
 	if err != nil {
 		return nil, fmt.Errorf("relay to %s: %w", conn.RemoteAddr(), err)
 	}
 	return &Target{relay: r, end: end}, nil
+}
+
+// Settle returns when the target's TCP has taken all that was moved to it. Only
+// then may something else be written to it: the kernel would send it first.
+func (t *Target) Settle(ctx context.Context) error {
+	if t.last == nil {
+		return nil
+	}
+	if err := t.last.settle(ctx, t.moved); err != nil {
+		return fmt.Errorf("wait until %s has taken what was moved to it: %w", t.end.conn.RemoteAddr(), err)
+	}
+	t.last = nil
+	return nil
 }
 
 // Close ends that, before or after the connection is closed. Nothing may be
@@ -51,6 +66,7 @@ type Source struct {
 	relay *Relay
 	end   *endpoint
 	now   *transfer
+	to    *Target // of now
 }
 
 // NewSource takes a connection on which nothing is due to arrive.
@@ -60,7 +76,7 @@ func (r *Relay) NewSource(conn *net.TCPConn) (*Source, error) {
 		err = r.objects.Transfers.Put(end.cookie, &relayTransfer{Resident: 1})
 	}
 	if err == nil {
-		err = r.occupy(end, r.objects.Sources)
+		err = r.occupy(end, func() error { return end.join(r.objects.Sources) })
 	}
 	if err != nil {
 		return nil, fmt.Errorf("relay from %s: %w", conn.RemoteAddr(), err)
@@ -75,11 +91,11 @@ func (s *Source) Close() error {
 }
 
 // occupy puts a connection into its map for good.
-func (r *Relay) occupy(end *endpoint, sockets *ebpf.Map) error {
+func (r *Relay) occupy(end *endpoint, join func() error) error {
 	if err := r.claim(end.cookie, end.cookie, nil); err != nil {
 		return err
 	}
-	if err := end.join(sockets); err != nil {
+	if err := join(); err != nil {
 		r.release(end.cookie, end.cookie)
 		return err
 	}
@@ -112,8 +128,8 @@ func (h Header) check() error {
 
 // Begin says that the next bytes to arrive on the source are a header and a
 // body of n bytes, and that the body is to be moved to a target. Call it after
-// what must be written to the target before the body, and before the request
-// that is answered so. Then read the header, and call Wait.
+// Settle and what must be written to the target before the body, and before the
+// request that is answered so. Then read the header, and call Wait.
 func (s *Source) Begin(to *Target, header Header, n int64) error {
 	if err := header.check(); err != nil {
 		return err
@@ -121,7 +137,7 @@ func (s *Source) Begin(to *Target, header Header, n int64) error {
 	if n <= 0 || n > MaxBody {
 		return fmt.Errorf("relay %d bytes from %s: a body has 1 to %d", n, s.end.conn.RemoteAddr(), MaxBody)
 	}
-	if s.now != nil {
+	if s.now != nil || to.last != nil {
 		return fmt.Errorf("relay %d bytes from %s: %w", n, s.end.conn.RemoteAddr(), ErrBusy)
 	}
 	t := &transfer{relay: s.relay, n: uint64(n), source: s.end, target: to.end, ended: make(chan struct{}, 1)}
@@ -134,20 +150,26 @@ func (s *Source) Begin(to *Target, header Header, n int64) error {
 	if err := t.describe(&state); err != nil {
 		return fmt.Errorf("relay %d bytes from %s to %s: %w", n, s.end.conn.RemoteAddr(), to.end.conn.RemoteAddr(), err)
 	}
-	s.now = t
+	s.now, s.to = t, to
 	return nil
 }
 
-// Wait returns when the target's TCP has taken the whole body. The header must
-// have been read. Its results are Relay's; and after ErrUnexpectedHeader the
-// source and the target go on as if Begin had not been called.
+// Wait returns when the kernel has taken the whole body from the source. The
+// header must have been read. If the source ends early, the error wraps
+// io.ErrUnexpectedEOF, and once the target has settled it can be given the rest,
+// from byte moved on, from elsewhere. After ErrUnexpectedHeader both connections
+// go on as if Begin had not been called; after any other error they must be closed.
 func (s *Source) Wait(ctx context.Context) (moved int64, err error) {
-	t := s.now
+	t, to := s.now, s.to
 	if t == nil {
 		return 0, fmt.Errorf("relay from %s: nothing was begun", s.end.conn.RemoteAddr())
 	}
-	s.now = nil
-	if moved, err = t.run(ctx); err != nil {
+	s.now, s.to = nil, nil
+	moved, err = t.run(ctx)
+	if moved > 0 {
+		to.last, to.moved = t, moved
+	}
+	if err != nil {
 		err = fmt.Errorf("relay %d bytes from %s to %s: %w", t.n, s.end.conn.RemoteAddr(), t.target.conn.RemoteAddr(), err)
 	}
 	return moved, err

@@ -82,6 +82,7 @@ func TestSourceMovesWholeAnswers(t *testing.T) {
 		require.EqualValues(t, size, moved)
 		require.True(t, bytes.Equal(append([]byte("before"), body...), <-got))
 		require.Equal(t, "behind", string(readExactly(t, l.from, 6)))
+		require.NoError(t, l.target.Settle(context.Background()))
 		_, err = l.to.Write([]byte("after"))
 		require.NoError(t, err)
 		require.Equal(t, "after", string(readExactly(t, l.down, 5)))
@@ -130,6 +131,10 @@ func TestSourceWithASlowReceiver(t *testing.T) {
 				waited <- err
 				return
 			}
+			if err := l.target.Settle(context.Background()); err != nil {
+				waited <- err
+				return
+			}
 		}
 		waited <- nil
 	}()
@@ -174,6 +179,9 @@ func TestSourceToAReceiverThatGoes(t *testing.T) {
 		l.down.Close()
 	}()
 	_, err := l.wait()
+	if err == nil { // the kernel had taken all of it
+		err = l.target.Settle(t.Context())
+	}
 	require.ErrorIs(t, err, ErrReceiverGone)
 	require.NoError(t, l.source.Close())
 	require.NoError(t, l.target.Close())

@@ -40,7 +40,7 @@ func (t *transfer) open(from, to *net.TCPConn) (err error) {
 	}
 	o := &t.relay.objects
 	if t.startRead, err = t.source.consumed(); err == nil {
-		err = t.target.join(o.Targets)
+		err = t.target.joinTargets(o.Targets)
 	}
 	if err == nil {
 		err = t.describe(&relayTransfer{})
@@ -95,17 +95,16 @@ func forget(m *ebpf.Map, cookie uint64) error {
 	return nil
 }
 
-// run sees the transfer to its end.
-func (t *transfer) run(ctx context.Context) (moved int64, err error) {
+// run sees the transfer to its end, at which the source is free again, and the
+// kernel may still hold bytes for the target.
+func (t *transfer) run(ctx context.Context) (redirected int64, err error) {
 	var stopped error
 	for {
 		state, err := t.state()
 		switch {
 		case err != nil:
 		case state.Outcome == relayOutcomeDONE:
-			if err = t.waitWritten(ctx, t.n); err == nil {
-				return int64(t.n), nil
-			}
+			return int64(t.n), nil
 		case state.Outcome == relayOutcomeTARGET_GONE:
 			err = ErrReceiverGone
 		case state.Outcome == relayOutcomeUNEXPECTED_HEADER:
@@ -113,7 +112,7 @@ func (t *transfer) run(ctx context.Context) (moved int64, err error) {
 		case errors.Is(stopped, errRefused):
 			err = t.resume(ctx, state.Redirected)
 		case errors.Is(stopped, io.EOF):
-			err = errors.Join(io.ErrUnexpectedEOF, t.waitWritten(ctx, state.Redirected))
+			return int64(state.Redirected), io.ErrUnexpectedEOF
 		default:
 			err = stopped
 		}
@@ -181,9 +180,9 @@ func (t *transfer) resume(ctx context.Context, redirected uint64) error {
 	return t.source.join(sources)
 }
 
-// waitWritten waits until the target's TCP has taken that many bytes.
-func (t *transfer) waitWritten(ctx context.Context, redirected uint64) error {
-	return t.target.waitUntil(ctx, func(_, written uint64) bool { return written >= t.startWritten+redirected })
+// settle waits until the target's TCP has taken that many bytes.
+func (t *transfer) settle(ctx context.Context, redirected int64) error {
+	return t.target.waitUntil(ctx, func(_, written uint64) bool { return written >= t.startWritten+uint64(redirected) })
 }
 
 // Bounds between which waiting for a receiver backs off while it takes nothing.

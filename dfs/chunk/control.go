@@ -23,7 +23,8 @@ const (
 )
 
 func (s *Server) newControlServer() *grpc.Server {
-	rpc := grpc.NewServer(grpc.MaxRecvMsgSize(maxControlMessage), grpc.MaxConcurrentStreams(maxControlStreams))
+	rpc := grpc.NewServer(grpc.MaxRecvMsgSize(maxControlMessage), grpc.MaxConcurrentStreams(maxControlStreams),
+		grpc.WaitForHandlers(true)) // the store is closed behind them
 	control.RegisterChunkServer(rpc, &chunkService{s: s})
 	control.RegisterAdminServer(rpc, &adminService{s: s})
 	return rpc

@@ -102,9 +102,9 @@ func sleep(ctx context.Context, d time.Duration) {
 // register tells the metadata server about this server and all its replicas. It
 // returns how often to send a heartbeat.
 func (s *Server) register(ctx context.Context, meta control.MetaClient) (time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	reply, err := meta.Register(ctx, &control.RegisterRequest{Cluster: s.identity.Cluster, Server: s.identity.Server,
+	reply, err := meta.Register(call, &control.RegisterRequest{Cluster: s.identity.Cluster, Server: s.identity.Server,
 		DataAddress: s.DataAddress(), ControlAddress: s.ControlAddress()})
 	if err != nil {
 		return 0, err
@@ -146,19 +146,28 @@ func (s *Server) reportReplicas(ctx context.Context, meta control.MetaClient) er
 				report.Replicas = append(report.Replicas, stateMessage(r.State()))
 			}
 		}
-		verdict, err := meta.ReportReplicas(ctx, report)
-		if err != nil {
+		if err := s.report(ctx, meta, report); err != nil {
 			return err
-		}
-		for _, id := range verdict.Delete {
-			if err := s.store.Delete(id); err != nil {
-				return err
-			}
 		}
 		if ids = ids[n:]; report.Last {
 			return nil
 		}
 	}
+}
+
+func (s *Server) report(ctx context.Context, meta control.MetaClient, report *control.ReplicaReport) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	verdict, err := meta.ReportReplicas(ctx, report)
+	if err != nil {
+		return err
+	}
+	for _, id := range verdict.Delete {
+		if err := s.store.Delete(id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // beat sends heartbeats, and reports of damage between them, until ctx is done or

@@ -14,6 +14,12 @@
 // torn where old bytes were overwritten, so that the metadata server makes it
 // equal to another replica.
 //
+// When the machine loses power, what was not synced may be on disk in part, in
+// any order. What was not is found: a block that does not match its checksum is
+// corrupt, and rewritten from another replica. Where all replicas of a chunk
+// lose power while it is overwritten and not synced, blocks that were being
+// overwritten can so be corrupt on all of them.
+//
 // Start with Open, then Store.Create and Replica.Write.
 package replica
 

@@ -1,0 +1,330 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"waggle/dfs/datapath"
+	"waggle/dfs/wire"
+)
+
+const (
+	dialTime   = 3 * time.Second
+	ioTime     = 10 * time.Second // without a byte of an answer
+	idleTime   = 30 * time.Second // after which a connection is closed
+	avoidTime  = 5 * time.Second  // for which a server that failed is asked last
+	maxServers = 4096             // whose connections are remembered
+)
+
+// servers keeps the connections to chunk servers, and knows which have failed.
+type servers struct {
+	client *Client
+
+	mu      sync.Mutex
+	pools   map[poolKey]*pool
+	avoided map[string]time.Time // address: until when
+	closed  bool
+}
+
+// poolKey names the connections to a server on which one data path was chosen.
+type poolKey struct{ address, path string }
+
+type pool struct {
+	servers *servers
+	key     poolKey
+	slots   chan struct{} // one for each connection in use
+
+	idle []*dataConn // under servers.mu; the last is the one used last
+}
+
+// dataConn is a connection that carries data frames. It is used by one
+// goroutine at a time.
+type dataConn struct {
+	*net.TCPConn
+	raw      syscall.RawConn
+	pool     *pool
+	reused   bool // it has answered before, so an error may only mean that it was idle for too long
+	idleFrom time.Time
+	stop     func() bool // ends the watch over the context
+
+	lastID  uint64
+	out     []byte
+	extra   []byte
+	scratch [2 * wire.BlockSize]byte
+}
+
+func (s *servers) init(c *Client) {
+	s.client = c
+	s.pools = make(map[poolKey]*pool)
+	s.avoided = make(map[string]time.Time)
+}
+
+// take returns a connection to address on which path was chosen, such as
+// "read=copy". Ctx is watched until the connection is given back.
+func (s *servers) take(ctx context.Context, address, path string) (*dataConn, error) {
+	p, err := s.pool(poolKey{address, path})
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	conn := p.takeIdle()
+	if conn == nil {
+		if conn, err = p.dial(ctx); err != nil {
+			<-p.slots
+			return nil, err
+		}
+	}
+	conn.stop = context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	return conn, nil
+}
+
+func (s *servers) pool(key poolKey) (*pool, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errClosed
+	}
+	p := s.pools[key]
+	if p == nil {
+		if len(s.pools) >= maxServers {
+			return nil, fmt.Errorf("connect to chunk server %s: connections to %d servers are known, no more are allowed", key.address, maxServers)
+		}
+		p = &pool{servers: s, key: key, slots: make(chan struct{}, s.client.options.MaxConnections)}
+		s.pools[key] = p
+	}
+	return p, nil
+}
+
+func (p *pool) takeIdle() *dataConn {
+	p.servers.mu.Lock()
+	defer p.servers.mu.Unlock()
+	last := len(p.idle) - 1
+	if last < 0 {
+		return nil
+	}
+	conn := p.idle[last]
+	p.idle = p.idle[:last]
+	conn.reused = true
+	return conn
+}
+
+// dial connects and chooses the data path.
+func (p *pool) dial(ctx context.Context) (*dataConn, error) {
+	ctx, cancel := context.WithTimeout(ctx, dialTime)
+	defer cancel()
+	var dialer net.Dialer
+	c, err := dialer.DialContext(ctx, "tcp", p.key.address)
+	if err != nil {
+		return nil, fmt.Errorf("connect to chunk server %s: %w", p.key.address, err)
+	}
+	conn := &dataConn{TCPConn: c.(*net.TCPConn), pool: p, lastID: rand.Uint64(), extra: make([]byte, wire.MaxExtra)}
+	if conn.raw, err = conn.SyscallConn(); err == nil {
+		stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+		err = conn.choose(p.key.path)
+		stop()
+	}
+	if err != nil {
+		conn.TCPConn.Close()
+		return nil, fmt.Errorf("choose %s at chunk server %s: %w", p.key.path, p.key.address, err)
+	}
+	return conn, nil
+}
+
+// choose selects the data path of a new connection.
+func (c *dataConn) choose(path string) error {
+	ask := wire.Frame{Type: wire.FrameSelect, Extra: []byte(path)}
+	if err := c.ask(&ask); err != nil {
+		return err
+	}
+	var answer wire.Frame
+	if err := c.answer(&ask, &answer); err != nil {
+		return err
+	}
+	if answer.Status == wire.StatusUnsupported {
+		return fmt.Errorf("%w: %s", ErrUnsupported, answer.Extra)
+	}
+	return answerError(&answer)
+}
+
+// ask sends a frame, whose ID it chooses, and data behind it.
+func (c *dataConn) ask(f *wire.Frame, data ...[]byte) error {
+	c.lastID++
+	f.ID = c.lastID
+	c.out = f.Append(c.out[:0])
+	buffers := append(net.Buffers{c.out}, data...)
+	if len(data) == 0 {
+		_, err := c.Write(c.out)
+		return err
+	}
+	_, err := buffers.WriteTo(c.TCPConn)
+	return err
+}
+
+// extend gives the server time for the next bytes. It fails if the context that
+// is watched has ended.
+func (c *dataConn) extend(ctx context.Context) error {
+	if err := c.SetDeadline(time.Now().Add(ioTime)); err != nil {
+		return err
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// answer receives the header of the answer to the frame asked.
+func (c *dataConn) answer(asked, answer *wire.Frame) error {
+	if err := answer.Receive(c.TCPConn, c.extra); err != nil {
+		return err
+	}
+	if answer.ID != asked.ID || answer.Type != asked.Type || answer.Flags&wire.FlagAnswer == 0 {
+		return fmt.Errorf("%w: answer %d of type %d to frame %d of type %d", wire.ErrMalformed, answer.ID, answer.Type, asked.ID, asked.Type)
+	}
+	return nil
+}
+
+// give takes a connection back after use. Whole says that every answer on it
+// was received; otherwise it is closed.
+func (c *dataConn) give(whole bool) {
+	p := c.pool
+	defer func() { <-p.slots }()
+	if !c.stop() { // the context has ended: its function may still touch the deadline
+		whole = false
+	}
+	p.servers.mu.Lock()
+	defer p.servers.mu.Unlock()
+	if !whole || p.servers.closed {
+		c.TCPConn.Close()
+		return
+	}
+	c.idleFrom = time.Now()
+	p.idle = append(p.idle, c)
+}
+
+// avoid notes that a server has failed.
+func (s *servers) avoid(address string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.avoided[address] = time.Now().Add(avoidTime)
+}
+
+// choose picks one of a chunk's replicas: at random, to spread the load, among
+// those that have not failed lately; not one of refused, if there is another.
+func (s *servers) choose(replicas []wire.Replica, refused map[uint32]bool) (wire.Replica, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	var best []wire.Replica
+	for _, avoided := range []bool{false, true} {
+		for _, r := range replicas {
+			if !refused[r.Server] && s.avoided[r.Address.String()].After(now) == avoided {
+				best = append(best, r)
+			}
+		}
+		if len(best) > 0 {
+			return best[rand.IntN(len(best))], true
+		}
+	}
+	return wire.Replica{}, false
+}
+
+// closeIdle closes connections that nobody has used for long.
+func (s *servers) closeIdle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := time.Now()
+	for key, p := range s.pools {
+		for len(p.idle) > 0 && now.Sub(p.idle[0].idleFrom) > idleTime {
+			p.idle[0].TCPConn.Close()
+			p.idle = p.idle[1:]
+		}
+		if len(p.idle) == 0 && len(p.slots) == 0 {
+			delete(s.pools, key)
+		}
+	}
+	for address, until := range s.avoided {
+		if now.After(until) {
+			delete(s.avoided, address)
+		}
+	}
+}
+
+func (s *servers) close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closed = true
+	var failed error
+	for _, p := range s.pools {
+		for _, conn := range p.idle {
+			failed = errors.Join(failed, conn.TCPConn.Close())
+		}
+	}
+	s.pools = nil
+	return failed
+}
+
+// answeredError is what a chunk server answered instead of StatusOK.
+type answeredError struct {
+	status   wire.Status
+	text     string
+	epoch    uint64
+	offset   uint64
+	sequence uint64
+}
+
+var statusTexts = map[wire.Status]string{
+	wire.StatusNotFound:    "no replica here",
+	wire.StatusStaleEpoch:  "wrong epoch",
+	wire.StatusOutOfOrder:  "write out of order",
+	wire.StatusCorrupt:     "corrupt block",
+	wire.StatusInvalid:     "invalid request",
+	wire.StatusNoSpace:     "disk is full",
+	wire.StatusIO:          "disk failed",
+	wire.StatusUnsupported: "data path not supported",
+	wire.StatusChainBroken: "a replica down the chain failed",
+}
+
+func (e *answeredError) Error() string {
+	if e.text == "" {
+		return statusTexts[e.status]
+	}
+	return statusTexts[e.status] + ": " + e.text
+}
+
+func (e *answeredError) Unwrap() error {
+	switch e.status {
+	case wire.StatusNoSpace:
+		return syscall.ENOSPC
+	case wire.StatusIO:
+		return syscall.EIO
+	case wire.StatusUnsupported:
+		return datapath.ErrUnsupported
+	}
+	return nil
+}
+
+func answerError(f *wire.Frame) error {
+	if f.Status == wire.StatusOK {
+		return nil
+	}
+	return &answeredError{f.Status, string(f.Extra), f.Epoch, f.Offset, f.Sequence}
+}
+
+// statusOf returns what a chunk server answered, or StatusOK if err is no answer.
+func statusOf(err error) wire.Status {
+	var answered *answeredError
+	if errors.As(err, &answered) {
+		return answered.status
+	}
+	return wire.StatusOK
+}

@@ -1,0 +1,248 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"google.golang.org/grpc/codes"
+
+	"waggle/dfs/wire"
+	"waggle/dfs/wire/control"
+)
+
+const (
+	// mutationSenders is how many calls with mutations may be under way. What
+	// comes while all of them are waits, and goes together in the next one.
+	mutationSenders = 3
+	maxMutations    = 256 // in one call
+)
+
+// mutator gathers the mutations of all goroutines into few calls, numbers them,
+// and repeats a call under the same numbers until it is answered.
+type mutator struct {
+	client *Client
+
+	mu      sync.Mutex
+	wake    sync.Cond // a sender has something to do
+	queue   []*mutation
+	next    uint64                  // number of the next mutation
+	sending [mutationSenders]uint64 // number of the first mutation under way, or 0
+	stopped bool
+}
+
+type mutation struct {
+	change *control.Mutation
+	taken  bool // by a sender
+	done   chan struct{}
+	result *control.MutationResult
+	err    error
+}
+
+func (m *mutator) init(c *Client) {
+	m.client, m.next = c, 1
+	m.wake.L = &m.mu
+}
+
+// stop makes the senders return; what waits fails.
+func (m *mutator) stop() {
+	m.mu.Lock()
+	m.stopped = true
+	m.mu.Unlock()
+	m.wake.Broadcast()
+}
+
+// mutate carries out one change and returns the attributes of what it touched.
+// Change must not be used afterwards.
+func (c *Client) mutate(ctx context.Context, change *control.Mutation) (wire.Attributes, error) {
+	tries := newRetry(c.options.Patience)
+	for {
+		result, err := c.mutations.do(ctx, change)
+		if err != nil {
+			return wire.Attributes{}, err
+		}
+		code := codes.Code(result.Code)
+		if code == codes.OK {
+			attributes := fromAttributes(result.Attributes)
+			c.changed(attributes.Inode)
+			return attributes, nil
+		}
+		err = fromCode(code, result.Message)
+		if code != codes.Unavailable || errors.Is(err, ErrBusy) {
+			return wire.Attributes{}, err
+		}
+		if err := tries.again(ctx, err); err != nil {
+			return wire.Attributes{}, err
+		}
+		change = &control.Mutation{Change: change.Change} // a new one: this one was answered
+	}
+}
+
+func (m *mutator) do(ctx context.Context, change *control.Mutation) (*control.MutationResult, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	p := &mutation{change: change, done: make(chan struct{})}
+	m.mu.Lock()
+	if m.stopped {
+		m.mu.Unlock()
+		return nil, errClosed
+	}
+	m.queue = append(m.queue, p)
+	m.mu.Unlock()
+	m.wake.Signal()
+	select {
+	case <-p.done:
+		return p.result, p.err
+	case <-ctx.Done():
+		return nil, m.forget(ctx, p)
+	}
+}
+
+// forget takes a mutation back if it was not sent yet.
+func (m *mutator) forget(ctx context.Context, p *mutation) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if p.taken {
+		return fmt.Errorf("%w: %w", ErrUncertain, context.Cause(ctx))
+	}
+	m.queue = slices.DeleteFunc(m.queue, func(q *mutation) bool { return q == p })
+	return context.Cause(ctx)
+}
+
+// send is the loop of one sender.
+func (m *mutator) send(sender int) {
+	for {
+		batch := m.take(sender)
+		if batch == nil {
+			return
+		}
+		m.deliver(sender, batch)
+	}
+}
+
+// take waits for mutations and numbers them.
+func (m *mutator) take(sender int) []*mutation {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sending[sender] = 0
+	for len(m.queue) == 0 {
+		if m.stopped {
+			return nil
+		}
+		m.wake.Wait()
+	}
+	n := min(len(m.queue), maxMutations)
+	batch := slices.Clone(m.queue[:n])
+	m.queue = slices.Delete(m.queue, 0, n)
+	m.sending[sender] = m.next
+	for _, p := range batch {
+		p.taken = true
+		p.change.Number = m.next
+		m.next++
+	}
+	return batch
+}
+
+// answeredBelow is the number below which no mutation waits for its answer.
+func (m *mutator) answeredBelow() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	below := m.next
+	for _, first := range m.sending {
+		if first != 0 {
+			below = min(below, first)
+		}
+	}
+	return below
+}
+
+// deliver sends a batch until it is answered, and hands out the answers.
+func (m *mutator) deliver(sender int, batch []*mutation) {
+	for len(batch) > 0 {
+		request := &control.MutateRequest{Mutations: make([]*control.Mutation, len(batch))}
+		for i, p := range batch {
+			request.Mutations[i] = p.change
+		}
+		reply, uncertain, err := m.exchange(request)
+		if codeOf(err) == codes.Unauthenticated {
+			batch = m.underNewSession(sender, batch, uncertain)
+			continue
+		}
+		if err == nil && len(reply.Results) != len(batch) {
+			err = fmt.Errorf("metadata server answered %d mutations with %d results", len(batch), len(reply.Results))
+		}
+		for i, p := range batch {
+			if p.err = err; err == nil {
+				p.result = reply.Results[i]
+			}
+			close(p.done)
+		}
+		return
+	}
+}
+
+// exchange repeats a call until the server answers. Uncertain says that an
+// attempt before the last may have reached the server.
+func (m *mutator) exchange(request *control.MutateRequest) (reply *control.MutateReply, uncertain bool, err error) {
+	c := m.client
+	s := c.session.Load()
+	request.Session = s.id
+	tries := newRetry(c.options.Patience)
+	for {
+		request.AnsweredBelow = m.answeredBelow()
+		reply, err := attempt(c.ctx, s, func(ctx context.Context, _ *session) (*control.MutateReply, error) {
+			return c.control.Mutate(ctx, request, wait)
+		})
+		switch code := codeOf(err); {
+		case err == nil:
+			return reply, uncertain, nil
+		case c.ctx.Err() != nil:
+			return nil, uncertain, fmt.Errorf("%w: %w", ErrUncertain, errClosed)
+		case code == codes.Unauthenticated:
+			if renewed := c.renewSession(c.ctx, s); renewed != nil {
+				return nil, uncertain, renewed
+			}
+			return nil, uncertain, err
+		case code != codes.Unavailable && code != codes.DeadlineExceeded:
+			return nil, uncertain, fromStatus(err)
+		}
+		uncertain = true
+		if err := tries.again(c.ctx, fromStatus(err)); err != nil {
+			return nil, uncertain, fmt.Errorf("%w: %w", ErrUncertain, err)
+		}
+	}
+}
+
+// underNewSession numbers a batch again. A change that may have been made under
+// the old session, and can't be made twice, fails instead.
+func (m *mutator) underNewSession(sender int, batch []*mutation, uncertain bool) []*mutation {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.sending[sender] = m.next
+	return slices.DeleteFunc(batch, func(p *mutation) bool {
+		if uncertain && !repeatable(p.change) {
+			p.err = fmt.Errorf("%w: the session ended before it was answered", ErrUncertain)
+			close(p.done)
+			return true
+		}
+		p.change.Number = m.next
+		m.next++
+		return false
+	})
+}
+
+// repeatable says whether a change made twice is the same as made once.
+func repeatable(change *control.Mutation) bool {
+	switch c := change.Change.(type) {
+	case *control.Mutation_SetAttributes, *control.Mutation_SetSize, *control.Mutation_WriteInline:
+		return true
+	case *control.Mutation_Create:
+		return !c.Create.Exclusive
+	case *control.Mutation_SetXattr:
+		return !c.SetXattr.Remove && !c.SetXattr.Create
+	}
+	return false
+}

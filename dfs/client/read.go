@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io"
 
 	"golang.org/x/sync/errgroup"
@@ -324,8 +323,6 @@ func (c *dataConn) readv(parts [][]byte) (n int, err error) {
 	return max(n, 0), err
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // checkParts is wire.CheckChecksums for data, at a block's start, that lies in
 // several parts.
 func checkParts(sums []byte, offset uint64, parts [][]byte) int64 {
@@ -342,7 +339,7 @@ func checkParts(sums []byte, offset uint64, parts [][]byte) int64 {
 				part, offset, sums = part[whole:], offset+uint64(whole), sums[whole/wire.BlockSize*4:]
 				continue
 			}
-			sum = crc32.Update(sum, castagnoli, part[:n])
+			sum = wire.UpdateChecksum(sum, part[:n])
 			part = part[n:]
 			if inBlock += n; inBlock == wire.BlockSize {
 				if sum != binary.LittleEndian.Uint32(sums) {

@@ -36,6 +36,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"waggle/dfs/datapath"
+	"waggle/dfs/datapath/read"
+	"waggle/dfs/datapath/write"
 	"waggle/dfs/wire/control"
 )
 
@@ -82,8 +84,8 @@ func (o Options) withDefaults() Options {
 	if o.Identity == nil {
 		o.Identity = processIdentity()
 	}
-	o.ReadPath = orDefault(o.ReadPath, "copy")
-	o.WritePath = orDefault(o.WritePath, "chain")
+	o.ReadPath = orDefault(o.ReadPath, read.Copy)
+	o.WritePath = orDefault(o.WritePath, write.Chain)
 	o.Patience = orDefault(o.Patience, 30*time.Second)
 	o.DialPatience = orDefault(o.DialPatience, 5*time.Second)
 	o.LeaseWait = orDefault(o.LeaseWait, 5*time.Second)
@@ -140,6 +142,9 @@ type Client struct {
 // session. The Client must be closed. ctx bounds Dial alone.
 func Dial(ctx context.Context, address string, options Options) (*Client, error) {
 	c := &Client{meta: address, options: options.withDefaults()}
+	if err := c.checkPaths(); err != nil {
+		return nil, err
+	}
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -168,6 +173,16 @@ func Dial(ctx context.Context, address string, options Options) (*Client, error)
 		c.tasks.Go(func() { c.mutations.send(i) })
 	}
 	return c, nil
+}
+
+// checkPaths refuses data paths that there are not. Whether a server can take
+// them it says itself.
+func (c *Client) checkPaths() error {
+	if _, err := read.Paths.Get(c.options.ReadPath); err != nil {
+		return err
+	}
+	_, err := write.Paths.Get(c.options.WritePath)
+	return err
 }
 
 // Close ends the session and closes all connections. Files that are still open

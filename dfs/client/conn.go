@@ -16,7 +16,8 @@ import (
 
 const (
 	dialTime   = 3 * time.Second
-	ioTime     = 10 * time.Second // without a byte of an answer
+	readTime   = 10 * time.Second // for an answer to a read
+	writeTime  = 60 * time.Second // for one to a write, of which a chain's servers have some time each
 	idleTime   = 30 * time.Second // after which a connection is closed
 	avoidTime  = 5 * time.Second  // for which a server that failed is asked last
 	maxServers = 4096             // whose connections are remembered
@@ -172,8 +173,8 @@ func (c *dataConn) ask(f *wire.Frame, data ...[]byte) error {
 
 // extend gives the server time for the next bytes. It fails if the context that
 // is watched has ended.
-func (c *dataConn) extend(ctx context.Context) error {
-	if err := c.SetDeadline(time.Now().Add(ioTime)); err != nil {
+func (c *dataConn) extend(ctx context.Context, d time.Duration) error {
+	if err := c.SetDeadline(time.Now().Add(d)); err != nil {
 		return err
 	}
 	if ctx.Err() != nil {

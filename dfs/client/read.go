@@ -203,7 +203,7 @@ func (c *dataConn) fetch(ctx context.Context, location *wire.Location, flags uin
 		for sent < len(s.p) && sent-got < readAhead {
 			f := pieceFrame(location, s.offset+uint64(sent), len(s.p)-sent)
 			f.Flags = flags
-			if err := c.extend(ctx); err != nil {
+			if err := c.extend(ctx, readTime); err != nil {
 				return got, err
 			}
 			if err := c.ask(&f); err != nil {
@@ -212,7 +212,7 @@ func (c *dataConn) fetch(ctx context.Context, location *wire.Location, flags uin
 			asked = append(asked, f)
 			sent += int(f.Length)
 		}
-		if err := c.extend(ctx); err != nil {
+		if err := c.extend(ctx, readTime); err != nil {
 			return got, err
 		}
 		n := int(asked[0].Length)

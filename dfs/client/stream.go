@@ -109,7 +109,7 @@ func (s *stream) askPiece(ctx context.Context) error {
 	}
 	frame := pieceFrame(&location, offset, int(min(s.size-s.next, size-offset)))
 	if s.conn != nil {
-		if err := s.conn.extend(ctx); err != nil {
+		if err := s.conn.extend(ctx, readTime); err != nil {
 			return err
 		}
 		if err := s.conn.ask(&frame); err != nil {
@@ -150,7 +150,7 @@ func (s *stream) leaveConn() {
 func (s *stream) receive(ctx context.Context, p []byte) (n int, err error) {
 	first := &s.asked[0]
 	if first.conn != nil {
-		if err := first.conn.extend(ctx); err != nil {
+		if err := first.conn.extend(ctx, readTime); err != nil {
 			return 0, err
 		}
 	}

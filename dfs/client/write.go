@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -284,7 +285,7 @@ func (w *chunkWriter) transmit(ctx context.Context, f *sentFrame) error {
 		}
 		w.conn = conn
 	}
-	if err := w.conn.extend(ctx); err != nil {
+	if err := w.conn.extend(ctx, writeTime); err != nil {
 		return err
 	}
 	if len(f.data) == 0 {
@@ -294,7 +295,7 @@ func (w *chunkWriter) transmit(ctx context.Context, f *sentFrame) error {
 }
 
 func (w *chunkWriter) receive(ctx context.Context) error {
-	if err := w.conn.extend(ctx); err != nil {
+	if err := w.conn.extend(ctx, writeTime); err != nil {
 		return err
 	}
 	f := w.sent[0]
@@ -402,6 +403,9 @@ func (w *chunkWriter) leaveReplica(ctx context.Context, position int, cause erro
 		return w.c.control.ReportFailure(ctx, &control.FailureRequest{
 			Session: s.id, Inode: w.key.inode, Index: w.key.index, Epoch: w.location.Epoch, Servers: []uint32{failed.Server}}, wait)
 	})
+	if isErrno(err, syscall.ESTALE) {
+		err = ErrLeaseLost
+	}
 	if err != nil {
 		return fmt.Errorf("write chunk %d without server %d, which failed (%w): %w", w.location.Chunk, failed.Server, cause, err)
 	}

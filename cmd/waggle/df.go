@@ -1,0 +1,72 @@
+package main
+
+import (
+	"fmt"
+	"text/tabwriter"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"waggle/dfs/client"
+)
+
+func dfCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "df",
+		Usage: "show the servers and what is stored",
+		Flags: clientFlags(jsonFlag()),
+		Action: func(c *cli.Context) error {
+			if _, err := arguments(c, 0, 0); err != nil {
+				return err
+			}
+			return withClient(c, client.Options{}, func(cl *client.Client) error { return showCluster(c, cl) })
+		},
+	}
+}
+
+type clusterState struct {
+	Files           uint64        `json:"files"`
+	Directories     uint64        `json:"directories"`
+	Chunks          uint64        `json:"chunks"`
+	LogicalBytes    uint64        `json:"logical_bytes"`
+	UnderReplicated uint64        `json:"chunks_underreplicated"`
+	Sessions        uint64        `json:"sessions"`
+	Servers         []serverState `json:"servers"`
+}
+
+type serverState struct {
+	Server   uint32 `json:"server"`
+	Data     string `json:"data_address"`
+	Control  string `json:"control_address"`
+	Alive    bool   `json:"alive"`
+	Capacity uint64 `json:"capacity_bytes"`
+	Free     uint64 `json:"free_bytes"`
+	Used     uint64 `json:"used_bytes"`
+	Replicas uint64 `json:"replicas"`
+}
+
+func showCluster(c *cli.Context, cl *client.Client) error {
+	reply, err := cl.Cluster(c.Context)
+	if err != nil {
+		return err
+	}
+	state := clusterState{reply.Files, reply.Directories, reply.Chunks, reply.LogicalBytes, reply.ChunksUnderreplicated,
+		reply.Sessions, []serverState{}}
+	for _, s := range reply.Servers {
+		state.Servers = append(state.Servers, serverState{s.Server, s.DataAddress, s.ControlAddress, s.Alive,
+			s.CapacityBytes, s.FreeBytes, s.UsedBytes, s.Replicas})
+	}
+	if c.Bool("json") {
+		return printJSON(c.App.Writer, state)
+	}
+	fmt.Fprintf(c.App.Writer, "%s files, %s directories, %s in %s chunks; %d chunks lack replicas; %d sessions\n",
+		humanize.Comma(int64(state.Files)), humanize.Comma(int64(state.Directories)), humanize.IBytes(state.LogicalBytes),
+		humanize.Comma(int64(state.Chunks)), state.UnderReplicated, state.Sessions)
+	table := tabwriter.NewWriter(c.App.Writer, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "server\taddress\tstate\treplicas\tused\tfree\tcapacity")
+	for _, s := range state.Servers {
+		fmt.Fprintf(table, "%d\t%s\t%s\t%d\t%s\t%s\t%s\n", s.Server, s.Data, yesNo(s.Alive, "up", "DOWN"), s.Replicas,
+			humanize.IBytes(s.Used), humanize.IBytes(s.Free), humanize.IBytes(s.Capacity))
+	}
+	return table.Flush()
+}

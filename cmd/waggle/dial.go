@@ -1,0 +1,56 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"waggle/dfs/client"
+)
+
+// clientFlags are those of every command that uses the file system.
+func clientFlags(more ...cli.Flag) []cli.Flag {
+	return append([]cli.Flag{
+		metaFlag(),
+		&cli.StringFlag{Name: "read", Value: "copy", Usage: "read by data path `NAME`"},
+		&cli.StringFlag{Name: "write", Value: "chain", Usage: "write by data path `NAME`"},
+		&cli.DurationFlag{Name: "patience", Value: 30 * time.Second, Usage: "go on for `TIME` while servers are away"},
+	}, more...)
+}
+
+// withClient carries out do with a client of the cluster that the flags name.
+func withClient(c *cli.Context, options client.Options, do func(*client.Client) error) error {
+	options.Name = "waggle " + c.Command.Name
+	options.ReadPath, options.WritePath = c.String("read"), c.String("write")
+	options.Patience, options.DialPatience = c.Duration("patience"), min(c.Duration("patience"), 2*time.Second)
+	cl, err := client.Dial(c.Context, c.String("meta"), options)
+	if err != nil {
+		return fmt.Errorf("%w (`waggle up` starts a cluster; --meta names another)", err)
+	}
+	return errors.Join(do(cl), cl.Close())
+}
+
+// arguments returns the arguments if there are as many as there must be; most
+// is -1 where more are allowed.
+func arguments(c *cli.Context, least, most int) ([]string, error) {
+	args := c.Args().Slice()
+	if len(args) < least || most >= 0 && len(args) > most {
+		return nil, usagef("%s takes %s, got %d arguments", c.Command.Name, c.Command.ArgsUsage, len(args))
+	}
+	return args, nil
+}
+
+// byteSize reads a number of bytes such as 64KiB; empty is 0.
+func byteSize(c *cli.Context, flag string) (uint32, error) {
+	if c.String(flag) == "" {
+		return 0, nil
+	}
+	n, err := humanize.ParseBytes(c.String(flag))
+	if err != nil || n > 1<<31 {
+		return 0, usagef("--%s %q is no number of bytes such as 64KiB", flag, c.String(flag))
+	}
+	return uint32(n), nil
+}

@@ -1,0 +1,230 @@
+// Package cluster runs a whole cluster on one machine: a metadata server and
+// chunk servers as child processes, which end with their parent however it ends.
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"waggle/dfs/client"
+)
+
+const (
+	readyTime = 60 * time.Second // for all servers to have registered
+	stopTime  = 10 * time.Second // for a role to end by itself
+)
+
+// Config says what cluster to run. All fields must be set.
+type Config struct {
+	Program      string // has the subcommands meta and chunk
+	Directory    string // made if it does not exist
+	Meta         string // address of the metadata server, "ip:port"
+	ChunkServers int
+	Output       io.Writer // what the roles have to say
+	Ready        func()    // called once everything can be used
+}
+
+// Run runs the cluster until ctx ends, which is no error, or a role does.
+func Run(ctx context.Context, config Config) error {
+	unlock, err := lock(config.Directory)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := checkFree(config.Meta); err != nil {
+		return err
+	}
+	// The kernel signals a child when the thread ends that started it.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	roles := &roles{config: config, ended: make(chan error, config.ChunkServers+1)}
+	err = roles.start()
+	if err == nil {
+		err = roles.run(ctx)
+	}
+	return errors.Join(err, roles.stop())
+}
+
+// lock makes the directory and takes it for this process.
+func lock(directory string) (unlock func(), err error) {
+	if err := os.MkdirAll(directory, 0o700); err != nil {
+		return nil, fmt.Errorf("make the cluster's directory: %w", err)
+	}
+	f, err := os.OpenFile(filepath.Join(directory, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the cluster's directory: %w", err)
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = fmt.Errorf("a cluster runs on %s already: use it, stop it, or choose another directory", directory)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return func() { f.Close() }, nil
+}
+
+// checkFree says in one line what would otherwise be a role's failure.
+func checkFree(address string) error {
+	l, err := net.Listen("tcp", address)
+	if errors.Is(err, unix.EADDRINUSE) {
+		return fmt.Errorf("something listens on %s already: use that cluster, stop it, or choose another address", address)
+	}
+	if err != nil {
+		return fmt.Errorf("listen on %q: %w", address, err)
+	}
+	return l.Close()
+}
+
+// roles are the processes of a cluster, the metadata server first.
+type roles struct {
+	config    Config
+	processes []*exec.Cmd
+	ended     chan error // one value for each process
+	waiting   int        // processes that have not ended
+}
+
+func (r *roles) start() error {
+	if err := r.launch("meta", "meta", "--address", r.config.Meta); err != nil {
+		return err
+	}
+	for i := range r.config.ChunkServers {
+		if err := r.launch(fmt.Sprintf("chunk-%d", i+1), "chunk", "--meta", r.config.Meta); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// launch starts a role that keeps its data in a directory of its name.
+func (r *roles) launch(name string, args ...string) error {
+	directory := filepath.Join(r.config.Directory, name)
+	if err := os.Mkdir(directory, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make a directory for %s: %w", name, err)
+	}
+	cmd := exec.Command(r.config.Program, append(args, "--dir", directory)...)
+	cmd.Stderr = r.config.Output
+	// In a group of its own a role does not get the terminal's Ctrl-C, so that
+	// roles are stopped in order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("start %s: %w", name, err)
+	}
+	r.processes = append(r.processes, cmd)
+	r.waiting++
+	go func() {
+		err := cmd.Wait()
+		r.ended <- fmt.Errorf("%s ended: %w", name, cmpErr(err, errors.New("without an error")))
+	}()
+	return nil
+}
+
+func cmpErr(err, standard error) error {
+	if err == nil {
+		return standard
+	}
+	return err
+}
+
+// run waits until the cluster can be used, and then until ctx or a role ends.
+func (r *roles) run(ctx context.Context) error {
+	readyCtx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
+	ready := make(chan error, 1)
+	go func() { ready <- r.awaitReady(readyCtx) }()
+	for {
+		select {
+		case err := <-ready:
+			if ctx.Err() != nil {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			r.config.Ready()
+			ready = nil
+		case err := <-r.ended:
+			r.waiting--
+			cancel()
+			if ready != nil {
+				<-ready
+			}
+			return err
+		case <-ctx.Done():
+			if ready != nil {
+				<-ready
+			}
+			return nil
+		}
+	}
+}
+
+// awaitReady waits until all chunk servers are alive.
+func (r *roles) awaitReady(ctx context.Context) error {
+	c, err := client.Dial(ctx, r.config.Meta, client.Options{Name: "waggle up", DialPatience: readyTime})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for {
+		state, err := c.Cluster(ctx)
+		if err != nil {
+			return err
+		}
+		alive := 0
+		for _, server := range state.Servers {
+			if server.Alive {
+				alive++
+			}
+		}
+		if alive >= r.config.ChunkServers {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("only %d of %d chunk servers have registered", alive, r.config.ChunkServers)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// stop ends the roles, chunk servers first, and waits for them.
+func (r *roles) stop() error {
+	for i := len(r.processes) - 1; i >= 0; i-- {
+		r.processes[i].Process.Signal(syscall.SIGTERM) // fails if it has ended
+	}
+	patience := time.NewTimer(stopTime)
+	defer patience.Stop()
+	for r.waiting > 0 {
+		select {
+		case <-r.ended:
+			r.waiting--
+		case <-patience.C:
+			for _, p := range r.processes {
+				p.Process.Kill()
+			}
+			return errors.Join(fmt.Errorf("roles did not end within %v and were killed", stopTime), r.reap())
+		}
+	}
+	return nil
+}
+
+func (r *roles) reap() error {
+	for ; r.waiting > 0; r.waiting-- {
+		<-r.ended
+	}
+	return nil
+}

@@ -23,6 +23,17 @@ import (
 // commands lists the subcommands in the order in which help shows them.
 func commands() []*cli.Command {
 	return []*cli.Command{
+		upCommand(),
+		lsCommand(),
+		statCommand(),
+		mkdirCommand(),
+		putCommand(),
+		getCommand(),
+		catCommand(),
+		rmCommand(),
+		mvCommand(),
+		dfCommand(),
+		fsckCommand(),
 		doctorCommand(),
 		regressCommand(),
 		figuresCommand(),

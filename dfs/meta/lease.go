@@ -47,7 +47,7 @@ func (s *Server) Lease(ctx context.Context, q *control.LeaseRequest) (*control.L
 	case c == nil:
 		return s.makeChunk(ctx, session, n, p)
 	case c.open && c.session != session.id && s.sessions.alive(c.session):
-		return nil, refusal(codes.Unavailable, "chunk %d of inode %d is being written by another session: try again", p.index, p.inode)
+		return nil, refusal(codes.Unavailable, "EBUSY: chunk %d of inode %d is being written by another session", p.index, p.inode)
 	}
 	return s.reopen(ctx, session, n, p, c, nil)
 }

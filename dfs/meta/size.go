@@ -225,7 +225,7 @@ func (m *mutation) mayDrop(n *inode, first uint32) error {
 	for _, k := range m.keys(prefix(tableLease, n.Inode), maxLeases) {
 		h, _ := load(m.change, k, decodeHolder)
 		if k.second() >= first && h != 0 && h != holder(m.session.id) {
-			return refusal(codes.Unavailable, "chunk %d of inode %d is being written by another session: try again", k.second(), n.Inode)
+			return refusal(codes.Unavailable, "EBUSY: chunk %d of inode %d is being written by another session", k.second(), n.Inode)
 		}
 	}
 	return nil

@@ -1,0 +1,165 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sys/unix"
+)
+
+// client carries out operations, one at a time.
+type client interface {
+	// do does one operation and returns how many bytes of payload it moved.
+	do(ctx context.Context) (int, error)
+	// check verifies what the last operation gave, after its latency was taken.
+	check() error
+}
+
+// clock is the time of a loop. It starts at 0.
+type clock interface {
+	now() time.Duration
+	sleepUntil(time.Duration)
+}
+
+// pace says when operations start and how many there are.
+type pace struct {
+	// rate is operations a second of all clients together. Operation k is meant
+	// to start k/rate after the loop, evenly spaced, and its latency counts from
+	// then, whenever a client was free to start it. 0 is a closed loop.
+	rate float64
+	// duration ends a closed loop, and the schedule of an open one; operations
+	// ends a loop after so many. One of them is set.
+	duration   time.Duration
+	operations int64
+}
+
+// maxLag is how many times its duration an open loop may take until all that
+// was scheduled is done.
+const maxLag = 4
+
+// maxLatency is the longest latency that is told apart.
+const maxLatency = 10 * time.Minute
+
+// tally is what a loop measured.
+type tally struct {
+	operations int64
+	bytes      int64
+	elapsed    time.Duration
+	latency    *hdrhistogram.Histogram // nanoseconds
+}
+
+func newHistogram() *hdrhistogram.Histogram {
+	return hdrhistogram.New(1, maxLatency.Nanoseconds(), 3)
+}
+
+// total is how many operations an open loop schedules, or a loop that is ended
+// by their number; otherwise 0.
+func (p pace) total() int64 {
+	if p.operations > 0 {
+		return p.operations
+	}
+	return int64(p.rate * p.duration.Seconds())
+}
+
+// run lets each client carry out operations, one at a time, until the pace says
+// that all are done. The first error ends it.
+func run(ctx context.Context, c clock, clients []client, p pace) (tally, error) {
+	group, ctx := errgroup.WithContext(ctx)
+	parts := make([]tally, len(clients))
+	var next atomic.Int64
+	for i, client := range clients {
+		group.Go(func() (err error) {
+			parts[i], err = runClient(ctx, c, client, p, &next)
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return tally{}, err
+	}
+	all := tally{latency: newHistogram()}
+	for _, part := range parts {
+		all.operations += part.operations
+		all.bytes += part.bytes
+		all.elapsed = max(all.elapsed, part.elapsed)
+		all.latency.Merge(part.latency)
+	}
+	return all, nil
+}
+
+func runClient(ctx context.Context, c clock, client client, p pace, next *atomic.Int64) (tally, error) {
+	t := tally{latency: newHistogram()}
+	for ctx.Err() == nil {
+		k := next.Add(1) - 1
+		start, ok, err := p.start(c, k)
+		if !ok {
+			return t, err
+		}
+		n, err := client.do(ctx)
+		if err != nil {
+			return t, err
+		}
+		end := c.now()
+		t.operations++
+		t.bytes += int64(n)
+		t.elapsed = end
+		if err := t.latency.RecordValue(max(1, (end - start).Nanoseconds())); err != nil {
+			return t, fmt.Errorf("an operation took longer than %v: %w", maxLatency, err)
+		}
+		if err := client.check(); err != nil {
+			return t, err
+		}
+	}
+	return t, ctx.Err()
+}
+
+var errCantKeepRate = errors.New("the rate can't be kept")
+
+// start waits until operation k may start and says from when its latency
+// counts; ok is false if there is no such operation.
+func (p pace) start(c clock, k int64) (start time.Duration, ok bool, err error) {
+	if total := p.total(); total > 0 && k >= total {
+		return 0, false, nil
+	}
+	now := c.now()
+	if p.rate == 0 {
+		return now, p.operations > 0 || now < p.duration, nil
+	}
+	if p.duration > 0 && now > maxLag*p.duration {
+		return 0, false, fmt.Errorf("%w: %.0f operations a second were offered for %v, after %v only %d of %d had started",
+			errCantKeepRate, p.rate, p.duration, maxLag*p.duration, k, p.total())
+	}
+	start = time.Duration(float64(k) / p.rate * float64(time.Second))
+	if start > now {
+		c.sleepUntil(start)
+	}
+	return start, true, nil
+}
+
+// wallClock is the machine's monotonic clock.
+type wallClock struct{ began time.Time }
+
+func (c wallClock) now() time.Duration { return time.Since(c.began) }
+
+// spin is how long before its time a sleeper wakes and waits in a loop. Go's
+// timers are coarser than the latencies measured here, and so is the kernel's
+// wake-up: what is late here would be counted as latency of the DFS.
+const spin = 60 * time.Microsecond
+
+func (c wallClock) sleepUntil(t time.Duration) {
+	for {
+		left := t - c.now()
+		if left <= 0 {
+			return
+		}
+		if left > spin {
+			request := unix.NsecToTimespec((left - spin).Nanoseconds())
+			// A signal ends it early; then the loop goes on.
+			_ = unix.Nanosleep(&request, nil)
+		}
+	}
+}

@@ -1,0 +1,164 @@
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"waggle/experiments/spec"
+	"waggle/results"
+)
+
+// worker is a client of a trial. After the loop, finish verifies what could not
+// be verified on the way, gives back what the worker holds, and says how many
+// bytes were compared.
+type worker interface {
+	client
+	finish(ctx context.Context) (verified int64, err error)
+}
+
+// trial is a job under way.
+type trial struct {
+	job      *Job
+	system   system
+	sessions []session
+	workers  []worker
+	measured tally
+	counters map[string]int64
+}
+
+// begin connects a job's clients and carries out its warm-up.
+func begin(ctx context.Context, j *Job, p *pattern) (*trial, error) {
+	s, err := j.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	t := &trial{job: j, system: s}
+	if err := t.begin(ctx, p); err != nil {
+		return nil, errors.Join(err, t.close())
+	}
+	return t, nil
+}
+
+func (t *trial) begin(ctx context.Context, p *pattern) error {
+	if t.job.writes() {
+		if err := t.system.makeDirectories(ctx, t.job.directories()); err != nil {
+			return err
+		}
+	}
+	for number := range t.job.Parameters.Clients {
+		s, err := t.system.connect(ctx)
+		if err != nil {
+			return fmt.Errorf("connect client %d: %w", number, err)
+		}
+		t.sessions = append(t.sessions, s)
+		w, err := t.newWorker(ctx, p, s, number)
+		if err != nil {
+			return fmt.Errorf("start client %d: %w", number, err)
+		}
+		t.workers = append(t.workers, w)
+	}
+	if t.job.WarmUp > 0 {
+		_, err := t.run(ctx, pace{duration: t.job.WarmUp})
+		return err
+	}
+	return nil
+}
+
+func (t *trial) newWorker(ctx context.Context, p *pattern, s session, number int) (worker, error) {
+	switch t.job.Parameters.Workload {
+	case spec.SequentialRead, spec.RandomRead:
+		return newBlockReader(ctx, t.job, p, s, number)
+	case spec.SequentialWrite, spec.RandomWrite:
+		return newBlockWriter(ctx, t.job, p, s, number)
+	case spec.SmallCreate:
+		return &smallCreator{job: t.job, pattern: p, session: s, number: number}, nil
+	case spec.SmallRead, spec.Lookup:
+		return newSmallReader(t.job, p, s, number), nil
+	default:
+		return nil, fmt.Errorf("workload %q is unknown", t.job.Parameters.Workload)
+	}
+}
+
+// directories are those that the trial writes into.
+func (j *Job) directories() []string {
+	if j.Parameters.Workload == spec.SmallCreate {
+		return smallDirectories(j.written(), j.Parameters.Depth)
+	}
+	return []string{"/" + j.written()}
+}
+
+func (j *Job) writes() bool {
+	switch j.Parameters.Workload {
+	case spec.SequentialWrite, spec.RandomWrite, spec.SmallCreate:
+		return true
+	}
+	return false
+}
+
+func (t *trial) run(ctx context.Context, p pace) (tally, error) {
+	clients := make([]client, len(t.workers))
+	for i, w := range t.workers {
+		clients[i] = w
+	}
+	return run(ctx, wallClock{time.Now()}, clients, p)
+}
+
+// measure is the timed part.
+func (t *trial) measure(ctx context.Context) (err error) {
+	before := t.system.counters()
+	t.measured, err = t.run(ctx, pace{t.job.Parameters.Rate, t.job.Duration, t.job.Operations})
+	t.counters = t.system.counters()
+	for name, n := range before {
+		t.counters[name] -= n
+	}
+	return err
+}
+
+// finish verifies, cleans up and gives the result.
+func (t *trial) finish(ctx context.Context) (Result, error) {
+	verified, err := t.verify(ctx)
+	if err == nil && t.job.writes() {
+		err = t.sessions[0].removeAll(ctx, t.job.written())
+	}
+	if err = errors.Join(err, t.close()); err != nil {
+		return Result{}, err
+	}
+	histogram, err := results.EncodeHistogram(t.measured.latency)
+	return Result{
+		Operations: t.measured.operations,
+		Bytes:      t.measured.bytes,
+		Seconds:    t.measured.elapsed.Seconds(),
+		Histogram:  histogram,
+		Verified:   verified,
+		Counters:   t.counters,
+	}, err
+}
+
+func (t *trial) verify(ctx context.Context) (int64, error) {
+	group, ctx := errgroup.WithContext(ctx)
+	parts := make([]int64, len(t.workers))
+	for i, w := range t.workers {
+		group.Go(func() (err error) {
+			parts[i], err = w.finish(ctx)
+			return err
+		})
+	}
+	err := group.Wait()
+	var all int64
+	for _, n := range parts {
+		all += n
+	}
+	return all, err
+}
+
+func (t *trial) close() error {
+	var failed error
+	for _, s := range t.sessions {
+		failed = errors.Join(failed, s.close())
+	}
+	return errors.Join(failed, t.system.close())
+}

@@ -38,6 +38,8 @@ type PlannedExperiment struct {
 	Effort      string   `json:"effort"`
 	Repetitions int      `json:"repetitions"`
 	Factors     []Factor `json:"factors"`
+	// Fixed holds the parameters that the experiment sets for all its cells.
+	Fixed Cell `json:"fixed,omitempty"`
 	// Figures are drawn from this experiment's records, in this order.
 	Figures []FigureSpec `json:"figures"`
 }

@@ -35,6 +35,9 @@ func commands() []*cli.Command {
 		dfCommand(),
 		fsckCommand(),
 		doctorCommand(),
+		runCommand(),
+		loadCommand(),
+		floorCommand(),
 		regressCommand(),
 		figuresCommand(),
 		reportCommand(),
@@ -71,14 +74,16 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 func newApp(stdout, stderr io.Writer) *cli.App {
 	app := &cli.App{
-		Name:           "waggle",
-		Usage:          "a distributed file system over interchangeable data paths, and the measurements to choose between them",
-		Version:        version(),
-		Commands:       commands(),
-		Writer:         stdout,
-		ErrWriter:      stderr,
-		ExitErrHandler: func(*cli.Context, error) {}, // run decides
-		OnUsageError:   onUsageError,
+		Name:     "waggle",
+		Usage:    "a distributed file system over interchangeable data paths, and the measurements to choose between them",
+		Version:  version(),
+		Commands: commands(),
+		Writer:   stdout,
+		// A comma separates the levels of one --set.
+		DisableSliceFlagSeparator: true,
+		ErrWriter:                 stderr,
+		ExitErrHandler:            func(*cli.Context, error) {}, // run decides
+		OnUsageError:              onUsageError,
 		Action: func(c *cli.Context) error {
 			if c.Args().Present() {
 				return usagef("there is no command %q: `waggle help` lists them", c.Args().First())

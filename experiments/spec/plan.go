@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -186,6 +187,15 @@ func describe(factors []results.Factor, levels results.Cell) string {
 func (p *Plan) Planned() results.PlannedExperiment {
 	return results.PlannedExperiment{
 		Name: p.Experiment.Name, Question: p.Experiment.Question, Effort: string(p.Effort),
-		Repetitions: p.Trial.Repetitions, Factors: p.Factors, Figures: p.Experiment.Figures,
+		Repetitions: p.Trial.Repetitions, Factors: p.Factors, Fixed: p.fixed(), Figures: p.Experiment.Figures,
 	}
+}
+
+// fixed holds the parameters that the experiment sets and no override varies.
+func (p *Plan) fixed() results.Cell {
+	fixed := maps.Clone(p.Experiment.Fixed)
+	for _, f := range p.Factors {
+		delete(fixed, f.Name)
+	}
+	return fixed
 }

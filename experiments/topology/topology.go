@@ -17,13 +17,14 @@ package topology
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"waggle/dfs/datapath"
 )
 
 // Kinds of network.
@@ -31,10 +32,6 @@ const (
 	Local = "local"
 	Hosts = "hosts"
 )
-
-// ErrUnsupported is wrapped by the error that says why this machine can't have
-// a kind of network.
-var ErrUnsupported = errors.New("not supported on this machine")
 
 // Options describe a network.
 type Options struct {
@@ -68,18 +65,18 @@ type Host struct {
 }
 
 // Supported returns nil if this machine can have a network of the kind, else
-// the reason.
+// an error that wraps datapath.ErrUnsupported and says why.
 func Supported(kind string) error {
 	switch kind {
 	case Local:
 		return nil
 	case Hosts:
 		if os.Geteuid() != 0 {
-			return fmt.Errorf("topology=hosts: %w: network namespaces need root", ErrUnsupported)
+			return fmt.Errorf("topology=hosts: %w: network namespaces need root", datapath.ErrUnsupported)
 		}
 		t, err := newThread(unix.CLONE_NEWNET)
 		if err != nil {
-			return fmt.Errorf("topology=hosts: %w: %w", ErrUnsupported, err)
+			return fmt.Errorf("topology=hosts: %w: %w", datapath.ErrUnsupported, err)
 		}
 		t.close()
 		return nil

@@ -5,4 +5,4 @@ import (
 	"errors"
 )
 
-func openDFS(ctx context.Context, j *Job) (system, error) { return nil, errors.New("not yet") }
+func openDFS(context.Context, *Job) (system, error) { return nil, errors.New("no client library yet") }

@@ -49,8 +49,10 @@ const maxLatency = 10 * time.Minute
 type tally struct {
 	operations int64
 	bytes      int64
-	elapsed    time.Duration
-	latency    *hdrhistogram.Histogram // nanoseconds
+	// elapsed is until the last operation ended, or until a loop that is ended by
+	// its duration began no more.
+	elapsed time.Duration
+	latency *hdrhistogram.Histogram // nanoseconds
 }
 
 func newHistogram() *hdrhistogram.Histogram {
@@ -97,6 +99,9 @@ func runClient(ctx context.Context, c clock, client client, p pace, next *atomic
 		k := next.Add(1) - 1
 		start, ok, err := p.start(c, k)
 		if !ok {
+			if p.rate == 0 && p.duration > 0 {
+				t.elapsed = c.now()
+			}
 			return t, err
 		}
 		n, err := client.do(ctx)

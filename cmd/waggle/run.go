@@ -1,0 +1,185 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"waggle/experiments"
+	"waggle/experiments/runner"
+	"waggle/experiments/spec"
+	"waggle/results"
+)
+
+// exitInvalid: the experiments ran, but not every trial is valid.
+const exitInvalid = 4
+
+// localResults is where run directories go without --out.
+const localResults = "results/local"
+
+func runCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "run",
+		Usage:     "run experiments",
+		ArgsUsage: "EXPERIMENT...",
+		Description: "An experiment is named, a file, or `all`. --list shows those that come with waggle,\n" +
+			"--dry-run the cells that would be run and how long that takes.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "effort", Value: string(spec.Quick), Usage: "how much to run: smoke, quick or full"},
+			&cli.PathFlag{Name: "out", Usage: "write the run `DIRECTORY`; default " + localResults + "/TIME"},
+			&cli.BoolFlag{Name: "resume", Usage: "go on with the interrupted run in --out"},
+			&cli.StringSliceFlag{Name: "set", Usage: "`FACTOR=LEVEL,...` takes the place of a factor's levels; may be given again"},
+			&cli.Uint64Flag{Name: "seed", Usage: "`SEED` of the order of trials; default: a random one, which is recorded"},
+			&cli.PathFlag{Name: "scratch", Usage: "keep the roles' data in a directory below `DIRECTORY` during the run"},
+			&cli.BoolFlag{Name: "list", Usage: "list the experiments that come with waggle"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "show what would be run"},
+		},
+		Action: runExperiments,
+	}
+}
+
+func runExperiments(c *cli.Context) error {
+	if c.Bool("list") {
+		return listExperiments(c.App.Writer)
+	}
+	options, err := runOptions(c)
+	if err != nil {
+		return err
+	}
+	if c.Bool("dry-run") {
+		return showPlan(c.App.Writer, options)
+	}
+	summary, err := runner.Run(c.Context, options)
+	for _, note := range summary.Notes {
+		fmt.Fprintln(c.App.ErrWriter, "note:", note)
+	}
+	if errors.Is(err, runner.ErrInterrupted) {
+		return fmt.Errorf("%w: to go on, run the same command with --resume --out %s", err, options.Out)
+	}
+	if err != nil {
+		return err
+	}
+	return finishRun(c.App.Writer, options.Out, summary)
+}
+
+func runOptions(c *cli.Context) (o runner.Options, err error) {
+	if o.Effort, err = spec.ParseEffort(c.String("effort")); err != nil {
+		return o, usagef("%v", err)
+	}
+	known := runner.KnownPaths()
+	if o.Experiments, err = loadExperiments(c.Args().Slice(), known); err != nil {
+		return o, err
+	}
+	for _, text := range c.StringSlice("set") {
+		override, err := spec.ParseOverride(text, known)
+		if err != nil {
+			return o, usagef("%v", err)
+		}
+		o.Overrides = append(o.Overrides, override)
+	}
+	if _, err := o.Plan(); err != nil {
+		return o, usagef("%v", err)
+	}
+	o.Out, o.Resume, o.Scratch = c.Path("out"), c.Bool("resume"), c.Path("scratch")
+	if o.Out == "" {
+		if o.Resume {
+			return o, usagef("--resume needs --out DIRECTORY, the run to go on with")
+		}
+		o.Out = filepath.Join(localResults, time.Now().UTC().Format("20060102-150405"))
+	}
+	if o.Seed = rand.Uint64(); c.IsSet("seed") {
+		o.Seed = c.Uint64("seed")
+	}
+	if o.Program, err = os.Executable(); err != nil {
+		return o, fmt.Errorf("find the waggle program to start roles from: %w", err)
+	}
+	o.CommandLine = os.Args
+	o.Progress = newProgress(c.App.ErrWriter)
+	return o, nil
+}
+
+func newProgress(w io.Writer) runner.Progress {
+	f, ok := w.(*os.File)
+	return runner.NewProgress(w, ok && term.IsTerminal(int(f.Fd())))
+}
+
+func loadExperiments(names []string, known spec.Paths) (list []*spec.Experiment, err error) {
+	if len(names) == 0 {
+		return nil, usagef("name an experiment, a file, or `all`; `waggle run --list` lists experiments")
+	}
+	if len(names) == 1 && names[0] == "all" {
+		names = experiments.Names()
+	}
+	seen := map[string]bool{}
+	for _, name := range names {
+		e, err := experiments.Load(name, known)
+		if err != nil {
+			return nil, usagef("%v", err)
+		}
+		if seen[e.Name] {
+			return nil, usagef("experiment %s is given twice", e.Name)
+		}
+		seen[e.Name] = true
+		list = append(list, e)
+	}
+	return list, nil
+}
+
+func listExperiments(w io.Writer) error {
+	list, err := loadExperiments([]string{"all"}, runner.KnownPaths())
+	if err != nil {
+		return err
+	}
+	for _, e := range list {
+		var times []string
+		for _, effort := range spec.Efforts {
+			p, err := e.Plan(effort, nil)
+			if err != nil {
+				return err
+			}
+			times = append(times, fmt.Sprintf("%s %v", effort, runner.Estimate([]*spec.Plan{p}).Round(time.Second)))
+		}
+		fmt.Fprintf(w, "%-14s %s\n%-14s about: %s\n", e.Name, e.Question, "", strings.Join(times, ", "))
+	}
+	return nil
+}
+
+func showPlan(w io.Writer, o runner.Options) error {
+	plans, err := o.Plan()
+	if err != nil {
+		return err
+	}
+	for _, p := range plans {
+		fmt.Fprintf(w, "%s (%s, %d repetitions): %s\n", p.Experiment.Name, p.Effort, p.Trial.Repetitions, p.Experiment.Question)
+		for _, c := range p.Cells {
+			fmt.Fprintf(w, "  %s\n", p.String(c))
+		}
+	}
+	fmt.Fprintf(w, "takes about %v\n", runner.Estimate(plans).Round(time.Second))
+	return nil
+}
+
+// finishRun draws what a finished run's records show, and says where it is.
+func finishRun(w io.Writer, dir string, summary runner.Summary) error {
+	run, err := results.Open(dir)
+	if err != nil {
+		return err
+	}
+	if err := run.SaveBench(filepath.Join(dir, results.BenchFile)); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%d trials, %d valid, %d not valid, %d not supported here: %s\n",
+		summary.Trials, summary.Valid, summary.Invalid, summary.Unsupported, dir)
+	if summary.Invalid > 0 {
+		return cli.Exit(fmt.Sprintf("%d of %d trials are not valid: records.jsonl says why", summary.Invalid, summary.Trials), exitInvalid)
+	}
+	return nil
+}

@@ -1,0 +1,64 @@
+// Package experiments holds the experiments that come with Waggle, one YAML
+// file each, in this folder. The packages below it run them: spec reads them,
+// topology gives roles a network to live in, workload generates load, floor is
+// the control without a file system, and runner carries everything out.
+package experiments
+
+import (
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+
+	"waggle/experiments/spec"
+)
+
+//go:embed *.yaml
+var files embed.FS
+
+const extension = ".yaml"
+
+// Names lists the experiments that come with Waggle.
+func Names() []string {
+	entries, err := files.ReadDir(".")
+	if err != nil {
+		panic(err) // the embedded directory can always be read
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, strings.TrimSuffix(e.Name(), extension))
+	}
+	return names
+}
+
+// Load reads an experiment: one of Names, or the path of a file, which has a
+// slash in it or ends in .yaml.
+func Load(name string, paths spec.Paths) (*spec.Experiment, error) {
+	if strings.Contains(name, "/") || strings.HasSuffix(name, extension) {
+		return loadFile(name, paths)
+	}
+	data, err := files.ReadFile(name + extension)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no experiment %q: choose from %s, or name a file", name, strings.Join(Names(), ", "))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read experiment %s: %w", name, err)
+	}
+	return spec.Parse(name+extension, data, paths)
+}
+
+func loadFile(path string, paths spec.Paths) (*spec.Experiment, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read an experiment: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, spec.MaxFileBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read an experiment: %w", err)
+	}
+	return spec.Parse(path, data, paths)
+}

@@ -1,0 +1,138 @@
+package runner
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"waggle/dfs/wire/control"
+	"waggle/experiments/spec"
+	"waggle/results"
+)
+
+// snapshot is what is known of a stage at one moment. The difference of two is
+// a trial's cost.
+type snapshot struct {
+	counters map[string]map[string]int64 // by role, then by name; the servers' only
+	roleCPU  map[string]time.Duration    // by role
+	cpu      results.CPU
+}
+
+// meter measures one trial from outside.
+type meter struct {
+	stage  *stage
+	ledger *ledger // nil if copies are not measured
+	cpu    bool
+
+	before, after snapshot
+}
+
+func (r *run) newMeter(s *stage, e *spec.Experiment) (*meter, error) {
+	m := &meter{stage: s, cpu: e.Measures(spec.CPU)}
+	if !e.Measures(spec.Copies) || r.noLedger != nil {
+		return m, nil
+	}
+	var err error
+	m.ledger, err = openLedger(s)
+	return m, err
+}
+
+// start takes the first snapshot, what costs the most first.
+func (m *meter) start(ctx context.Context) (err error) {
+	b := &m.before
+	if b.counters, err = m.counters(ctx); err != nil {
+		return err
+	}
+	if b.roleCPU, err = m.roleCPU(); err != nil {
+		return err
+	}
+	if b.cpu, err = machineCPU(); err != nil {
+		return err
+	}
+	return m.ledger.start()
+}
+
+// stop takes the second snapshot, in the opposite order.
+func (m *meter) stop(ctx context.Context) (err error) {
+	if err := m.ledger.stop(); err != nil {
+		return err
+	}
+	a := &m.after
+	if a.cpu, err = machineCPU(); err != nil {
+		return err
+	}
+	if a.roleCPU, err = m.roleCPU(); err != nil {
+		return err
+	}
+	a.counters, err = m.counters(ctx)
+	return err
+}
+
+// grown returns by how much each counter of each role grew between the
+// snapshots. Client is the load generator's own account.
+func (m *meter) grown(client map[string]int64) map[string]map[string]int64 {
+	all := map[string]map[string]int64{roleClient: client}
+	for role, now := range m.after.counters {
+		all[role] = map[string]int64{}
+		for name, n := range now {
+			all[role][name] = n - m.before.counters[role][name]
+		}
+	}
+	return all
+}
+
+// spent is the processor time between the snapshots, or nil if that is not
+// measured.
+func (m *meter) spent() *results.CPU {
+	if !m.cpu {
+		return nil
+	}
+	now, was := m.after.cpu, m.before.cpu
+	cpu := &results.CPU{
+		Total: now.Total - was.Total, User: now.User - was.User,
+		System: now.System - was.System, SoftIRQ: now.SoftIRQ - was.SoftIRQ,
+		ByRole: map[string]float64{},
+	}
+	for role, used := range m.after.roleCPU {
+		cpu.ByRole[role] = (used - m.before.roleCPU[role]).Seconds()
+	}
+	return cpu
+}
+
+// counters asks every server of the stage what it has counted.
+func (m *meter) counters(ctx context.Context) (map[string]map[string]int64, error) {
+	all := map[string]map[string]int64{}
+	for _, r := range m.stage.roles {
+		if r.admin == nil {
+			continue
+		}
+		status, err := r.admin.Status(ctx, &control.Empty{})
+		if err != nil {
+			return nil, fmt.Errorf("ask %s for its counters: %w", r.Name, err)
+		}
+		if all[r.Role] == nil {
+			all[r.Role] = map[string]int64{}
+		}
+		for name, n := range status.Counters {
+			all[r.Role][name] += n
+		}
+	}
+	return all, nil
+}
+
+func (m *meter) roleCPU() (map[string]time.Duration, error) {
+	all := map[string]time.Duration{}
+	if !m.cpu {
+		return all, nil
+	}
+	for _, r := range m.stage.roles {
+		used, err := r.CPU()
+		if err != nil {
+			return nil, err
+		}
+		all[r.Role] += used
+	}
+	return all, nil
+}
+
+func (m *meter) close() error { return m.ledger.close() }

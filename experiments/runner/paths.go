@@ -1,0 +1,99 @@
+package runner
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"waggle/dfs/datapath"
+	"waggle/dfs/datapath/lookup"
+	"waggle/dfs/datapath/read"
+	"waggle/dfs/datapath/write"
+	"waggle/experiments/spec"
+	"waggle/experiments/topology"
+)
+
+// KnownPaths names the data paths that experiments may ask for.
+func KnownPaths() spec.Paths {
+	return spec.Paths{Read: names(&read.Paths), Write: names(&write.Paths), Lookup: names(&lookup.Paths)}
+}
+
+func names[P interface{ About() datapath.Info }](registry *datapath.Registry[P]) (list []string) {
+	for _, p := range registry.All() {
+		list = append(list, p.About().Name)
+	}
+	return list
+}
+
+// support is what this machine can do: for each data path, and each kind of
+// topology, what it says about itself and the reason if it is not supported.
+// It is found out once, before the run.
+type support struct {
+	infos   map[string]datapath.Info // by "read=copy"
+	reasons map[string]error         // by "read=copy" or "topology=hosts"; nil is supported
+}
+
+func findSupport() support {
+	s := support{map[string]datapath.Info{}, map[string]error{}}
+	addPaths(s, &read.Paths)
+	addPaths(s, &write.Paths)
+	addPaths(s, &lookup.Paths)
+	for _, kind := range []string{topology.Local, topology.Hosts} {
+		s.reasons["topology="+kind] = topology.Supported(kind)
+	}
+	return s
+}
+
+func addPaths[P interface{ About() datapath.Info }](s support, registry *datapath.Registry[P]) {
+	for _, p := range registry.All() {
+		info := p.About()
+		s.infos[info.String()], s.reasons[info.String()] = info, info.Supported()
+	}
+}
+
+// cell returns why this machine can't run a cell, or nil.
+func (s support) cell(p spec.Parameters) error {
+	needs := []string{"topology=" + p.Topology}
+	if !p.OnFloor() {
+		needs = append(needs, "read="+p.Read, "write="+p.Write, "lookup="+p.Lookup)
+	}
+	for _, need := range needs {
+		if err := s.reasons[need]; err != nil {
+			return withName(need, err)
+		}
+	}
+	return nil
+}
+
+func withName(name string, err error) error {
+	if strings.HasPrefix(err.Error(), name) {
+		return err
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// askedFor returns an error that wraps datapath.ErrUnsupported if an override
+// asks by name for what this machine can't do: nobody wants the rest then.
+func (s support) askedFor(overrides []spec.Override) error {
+	for _, o := range overrides {
+		for _, level := range o.Levels {
+			name := fmt.Sprintf("%s=%v", o.Name, level)
+			if err := s.reasons[name]; err != nil {
+				if errors.Is(err, datapath.ErrUnsupported) {
+					return err
+				}
+				return fmt.Errorf("%s: %w: %w", name, datapath.ErrUnsupported, err)
+			}
+		}
+	}
+	return nil
+}
+
+// proof returns the counters by which a cell's timed paths show that they were
+// taken.
+func (s support) proof(p spec.Parameters) (counters []string) {
+	for _, path := range p.Timed() {
+		counters = append(counters, s.infos[path].Proof...)
+	}
+	return counters
+}

@@ -1,0 +1,270 @@
+// Package runner carries out experiments: it plans the trials of all their
+// cells, interleaves them in a random order, gives each the roles it needs,
+// measures it from outside, and writes a run directory.
+//
+//   - order.go: which trial comes when.
+//   - paths.go: what this machine supports, and how a path proves it was taken.
+//   - stage.go: the roles, kept up from trial to trial.
+//   - trial.go: one trial; measure.go, machine.go, ledger.go: what it cost.
+//   - environment.go: where it took place.
+//   - progress.go: what a person sees meanwhile.
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"waggle/bpf/copies"
+	"waggle/experiments/spec"
+	"waggle/experiments/topology"
+	"waggle/results"
+)
+
+// Options of a run.
+type Options struct {
+	Experiments []*spec.Experiment
+	Effort      spec.Effort
+	Overrides   []spec.Override
+	// Out is the run directory. Resume goes on with the run in it, which must
+	// have been begun with the same experiments, effort and overrides.
+	Out    string
+	Resume bool
+	// Seed decides the order of a new run.
+	Seed uint64
+	// Program is the waggle program that roles are started from.
+	Program string
+	// Scratch is where roles keep their data during the run; "" is the system's
+	// directory for temporary files. Stores and replicas lie here, so its disk is
+	// part of what is measured.
+	Scratch string
+	// CommandLine is recorded, without its directories.
+	CommandLine []string
+	Progress    Progress
+}
+
+// Summary says how a run ended.
+type Summary struct {
+	Trials, Valid, Invalid, Unsupported int
+	// Notes are what a person should know, one line each.
+	Notes []string
+}
+
+// ErrInterrupted is wrapped by the error of a run that its context ended.
+var ErrInterrupted = errors.New("interrupted")
+
+// run is a run under way.
+type run struct {
+	options  Options
+	support  support
+	owner    *topology.Owner
+	writer   *results.Writer
+	logs     string
+	noLedger error // why copies are not measured, or nil
+
+	stages       []*stage // the most recently used last
+	stagesOpened int
+	failures     int
+}
+
+// maxStages is how many stages are kept up at once. An idle one costs heartbeats.
+const maxStages = 4
+
+// Plan expands the chosen experiments at the chosen effort.
+func (o *Options) Plan() ([]*spec.Plan, error) {
+	for _, override := range o.Overrides {
+		applies := false
+		for _, e := range o.Experiments {
+			applies = applies || override.AppliesTo(e)
+		}
+		if !applies {
+			return nil, fmt.Errorf("--set %s: none of the chosen experiments has it as a factor or fixed", override.Name)
+		}
+	}
+	var plans []*spec.Plan
+	for _, e := range o.Experiments {
+		p, err := e.Plan(o.Effort, o.Overrides)
+		if err != nil {
+			return nil, err
+		}
+		plans = append(plans, p)
+	}
+	return plans, nil
+}
+
+// Estimate is about how long plans take, without what is unsupported here.
+func Estimate(plans []*spec.Plan) time.Duration {
+	const stageStart, trialExtra, operation = 2 * time.Second, 250 * time.Millisecond, 50 * time.Microsecond
+	total := time.Duration(0)
+	stages := map[stageKey]bool{}
+	for _, p := range plans {
+		trial := p.Trial.WarmUp + p.Trial.Duration + time.Duration(p.Trial.Operations)*operation + trialExtra
+		total += trial * time.Duration(len(p.Cells)*p.Trial.Repetitions)
+		for _, c := range p.Cells {
+			stages[keyOf(c.Parameters)] = true
+		}
+	}
+	return total + stageStart*time.Duration(len(stages))
+}
+
+// Run carries out experiments. On an error, and when ctx ends, what was
+// measured so far is in the run directory, and the run can be resumed.
+func Run(ctx context.Context, o Options) (summary Summary, err error) {
+	plans, err := o.Plan()
+	if err != nil {
+		return summary, err
+	}
+	r := &run{options: o, support: findSupport(), logs: filepath.Join(o.Out, "logs")}
+	if err := r.support.askedFor(o.Overrides); err != nil {
+		return summary, err
+	}
+	if swept, err := topology.Sweep(); err != nil {
+		return summary, fmt.Errorf("clean up after an earlier run: %w", err)
+	} else if len(swept) > 0 {
+		summary.note("cleaned up after %d earlier runs that were killed", len(swept))
+	}
+	trials, err := r.open(plans)
+	if err != nil {
+		return summary, err
+	}
+	defer func() { err = errors.Join(err, r.close()) }()
+	if r.noLedger != nil {
+		summary.note("copies, system calls and context switches are not measured: %v", r.noLedger)
+	}
+	return summary, r.carryOut(ctx, trials, &summary)
+}
+
+func (s *Summary) note(format string, args ...any) {
+	s.Notes = append(s.Notes, fmt.Sprintf(format, args...))
+}
+
+// open opens the run directory, new or resumed, and claims what roles need. It
+// returns the trials that are still to be run.
+func (r *run) open(plans []*spec.Plan) (todo []planned, err error) {
+	wanted := results.Plan{Run: runName(r.options), Start: time.Now().UTC(), OrderSeed: r.options.Seed}
+	for _, p := range plans {
+		wanted.Experiments = append(wanted.Experiments, p.Planned())
+	}
+	environment := captureEnvironment(r.support, r.options.CommandLine)
+	done := map[int]bool{}
+	if r.options.Resume {
+		if wanted, done, err = r.resume(wanted, environment); err != nil {
+			return nil, err
+		}
+	} else if r.writer, err = results.Create(r.options.Out, wanted, environment); err != nil {
+		return nil, err
+	}
+	for _, t := range order(plans, wanted.OrderSeed) {
+		if !done[t.number] {
+			todo = append(todo, t)
+		}
+	}
+	if err := os.MkdirAll(r.logs, 0o755); err != nil {
+		return nil, errors.Join(fmt.Errorf("make the directory for logs: %w", err), r.writer.Close())
+	}
+	r.noLedger = copies.Supported(copies.Boundary)
+	if r.owner, err = topology.Claim(wanted.Run, r.options.Scratch); err != nil {
+		return nil, errors.Join(err, r.writer.Close())
+	}
+	return todo, nil
+}
+
+// runName is unique on this machine, and not too long for what is named by it.
+func runName(o Options) string {
+	return fmt.Sprintf("%s-%s-%04x", time.Now().UTC().Format("20060102-150405"), o.Effort, o.Seed&0xffff)
+}
+
+// resume opens the run directory of a run that was begun, and says which trials
+// are done.
+func (r *run) resume(wanted results.Plan, environment results.Environment) (results.Plan, map[int]bool, error) {
+	writer, begun, err := results.Resume(r.options.Out, environment)
+	if err != nil {
+		return wanted, nil, err
+	}
+	if difference := planDifference(begun.Plan, wanted); difference != "" {
+		return wanted, nil, errors.Join(fmt.Errorf("resume the run in %s: %s: give the same experiments, effort and --set, or start a new run",
+			r.options.Out, difference), writer.Close())
+	}
+	r.writer = writer
+	done := map[int]bool{}
+	for _, record := range begun.Records {
+		done[record.Trial] = true
+	}
+	return begun.Plan, done, nil
+}
+
+// carryOut runs the trials in their order.
+func (r *run) carryOut(ctx context.Context, trials []planned, summary *Summary) error {
+	progress := r.options.Progress
+	progress.Begin(len(trials))
+	defer progress.End()
+	for i, t := range trials {
+		record, err := r.record(ctx, t)
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w with %d trials left to run", ErrInterrupted, len(trials)-i)
+		}
+		if appended := r.writer.Append(record); appended != nil {
+			return errors.Join(err, appended)
+		}
+		summary.add(record)
+		progress.Trial(t.plan.String(t.cell), record)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Summary) add(r results.Record) {
+	s.Trials++
+	switch {
+	case r.Valid:
+		s.Valid++
+	case r.Unsupported:
+		s.Unsupported++
+	default:
+		s.Invalid++
+	}
+}
+
+// stageFor returns a stage that a cell can run on, with its generator up.
+func (r *run) stageFor(p spec.Parameters) (*stage, error) {
+	key := keyOf(p)
+	for i, s := range r.stages {
+		if s.key == key {
+			r.stages = append(append(r.stages[:i:i], r.stages[i+1:]...), s)
+			return s, nil
+		}
+	}
+	if len(r.stages) == maxStages {
+		r.drop(r.stages[0])
+	}
+	s, err := r.openStage(key)
+	if err != nil {
+		return nil, fmt.Errorf("%w the roles: %w", errStart, err)
+	}
+	r.stages = append(r.stages, s)
+	return s, nil
+}
+
+// drop ends a stage.
+func (r *run) drop(s *stage) {
+	for i := range r.stages {
+		if r.stages[i] == s {
+			r.stages = append(r.stages[:i:i], r.stages[i+1:]...)
+			break
+		}
+	}
+	s.close()
+}
+
+// close ends all roles and removes everything but the run directory.
+func (r *run) close() error {
+	for len(r.stages) > 0 {
+		r.drop(r.stages[0])
+	}
+	return errors.Join(r.owner.Close(), r.writer.Close())
+}

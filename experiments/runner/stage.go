@@ -1,0 +1,358 @@
+package runner
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"waggle/dfs/wire/control"
+	"waggle/experiments/spec"
+	"waggle/experiments/topology"
+	"waggle/experiments/workload"
+)
+
+// Names of roles and hosts.
+const (
+	roleMeta   = "meta"
+	roleChunk  = "chunk"
+	roleClient = "client"
+	roleFloor  = "floor"
+)
+
+// How long roles have to be ready after their start, and to end when asked to.
+const (
+	startPatience = 20 * time.Second
+	stopPatience  = 1500 * time.Millisecond
+)
+
+// stageKey is what cells must have in common to run on one stage: everything
+// that is decided when roles start. Read and write paths are chosen by
+// connection, so cells that differ in them share one.
+type stageKey struct {
+	topology     string
+	chunkServers int
+	lookup       string
+	mtu          int
+	offload      bool
+}
+
+func keyOf(p spec.Parameters) stageKey {
+	k := stageKey{p.Topology, p.ChunkServers, p.Lookup, p.MTUBytes, p.Offload}
+	if k.lookup == spec.Floor {
+		k.lookup = "udp"
+	}
+	return k
+}
+
+// stage is a network with the roles on it: a load generator, and as cells need
+// them a cluster and the floor control. It is kept up from trial to trial.
+type stage struct {
+	key       stageKey
+	name      string // unique in the run
+	run       *run
+	network   *topology.Network
+	generator *workload.Generator
+	roles     []*role
+	// dataSets are those that are in place.
+	dataSets map[string]bool
+
+	meta               string // the metadata server's address; "" without a cluster
+	floorTCP, floorUDP string // "" without a floor control
+}
+
+// role is a process of a stage.
+type role struct {
+	*topology.Process
+	admin control.AdminClient // nil for those that are asked in another way
+	conn  *grpc.ClientConn
+}
+
+func chunkHost(i int) string { return fmt.Sprintf("chunk-%d", i+1) }
+
+// openStage makes the network and starts the load generator.
+func (r *run) openStage(k stageKey) (*stage, error) {
+	r.stagesOpened++
+	s := &stage{key: k, name: fmt.Sprintf("stage-%d", r.stagesOpened), run: r, dataSets: map[string]bool{}}
+	hosts := []string{roleMeta, roleClient}
+	for i := range k.chunkServers {
+		hosts = append(hosts, chunkHost(i))
+	}
+	network, err := topology.Open(r.owner, topology.Options{Kind: k.topology, Hosts: hosts, MTU: k.mtu, Offload: k.offload})
+	if err != nil {
+		return nil, err
+	}
+	s.network = network
+	client, err := s.start(roleClient, roleClient, "load")
+	if err != nil {
+		s.close()
+		return nil, err
+	}
+	s.generator = workload.NewGenerator(client.Input, client.Output)
+	return s, nil
+}
+
+// start starts a role on a host: `waggle ARGUMENTS...`.
+func (s *stage) start(kind, host string, arguments ...string) (*role, error) {
+	name := s.name + "-" + host
+	if kind == roleFloor {
+		name = s.name + "-" + roleFloor
+	}
+	p, err := s.network.Host(host).Start(topology.Command{
+		Role: kind, Name: name, Args: append([]string{s.run.options.Program}, arguments...),
+		Log: filepath.Join(s.run.logs, name+".log"), Pipes: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	started := &role{Process: p}
+	s.roles = append(s.roles, started)
+	return started, nil
+}
+
+// scratch makes a directory for a role's data.
+func (s *stage) scratch(host string) (string, error) {
+	dir := filepath.Join(s.run.owner.Scratch, s.name, host)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make a role's directory: %w", err)
+	}
+	return dir, nil
+}
+
+// firstLine reads the line by which a role says that it is ready, and where.
+func (s *stage) firstLine(ctx context.Context, r *role) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	pipe := r.Output.(*os.File)
+	defer context.AfterFunc(ctx, func() { _ = pipe.SetReadDeadline(time.Unix(1, 0)) })()
+	line, err := bufio.NewReader(io.LimitReader(pipe, 4096)).ReadString('\n')
+	if err != nil {
+		return "", fmt.Errorf("%s is not ready: %w: see its log, %s.log", r.Name, err, r.Name)
+	}
+	return line, nil
+}
+
+// addressAfter finds the address that a role named behind a word in its line.
+func addressAfter(line, word string) (string, error) {
+	fields := strings.Fields(strings.ReplaceAll(line, ",", " "))
+	for i := range len(fields) - 2 {
+		if fields[i] == word && fields[i+1] == "on" {
+			return fields[i+2], nil
+		}
+	}
+	return "", fmt.Errorf("a role said %q, which names no address for %s", strings.TrimSpace(line), word)
+}
+
+// needCluster starts the metadata server and the chunk servers.
+func (s *stage) needCluster(ctx context.Context) error {
+	if s.meta != "" {
+		return nil
+	}
+	meta, err := s.startMeta(ctx)
+	if err != nil {
+		return err
+	}
+	for i := range s.key.chunkServers {
+		if err := s.startChunk(ctx, chunkHost(i), meta); err != nil {
+			return err
+		}
+	}
+	if err := s.waitForServers(ctx, meta); err != nil {
+		return err
+	}
+	s.meta = meta
+	return nil
+}
+
+func (s *stage) startMeta(ctx context.Context) (address string, err error) {
+	dir, err := s.scratch(roleMeta)
+	if err != nil {
+		return "", err
+	}
+	ip := s.network.Host(roleMeta).Address.String()
+	r, err := s.start(roleMeta, roleMeta, "meta", "--dir", dir, "--address", ip+":0", "--lookup-address", ip+":0", "--lookup", s.key.lookup)
+	if err != nil {
+		return "", err
+	}
+	line, err := s.firstLine(ctx, r)
+	if err != nil {
+		return "", err
+	}
+	if address, err = addressAfter(line, "control"); err != nil {
+		return "", err
+	}
+	return address, s.dialAdmin(r, address)
+}
+
+// startChunk starts a chunk server. It does not look for damage in the
+// background: that is work that no cell asked for.
+func (s *stage) startChunk(ctx context.Context, host, meta string) error {
+	dir, err := s.scratch(host)
+	if err != nil {
+		return err
+	}
+	ip := s.network.Host(host).Address.String()
+	r, err := s.start(roleChunk, host, "chunk", "--dir", dir, "--meta", meta,
+		"--data-address", ip+":0", "--control-address", ip+":0", "--scrub-rate", "0")
+	if err != nil {
+		return err
+	}
+	line, err := s.firstLine(ctx, r)
+	if err != nil {
+		return err
+	}
+	address, err := addressAfter(line, "control")
+	if err != nil {
+		return err
+	}
+	return s.dialAdmin(r, address)
+}
+
+func (s *stage) dial(address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+address,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, address string) (net.Conn, error) {
+			return s.network.Dial(ctx, "tcp", address)
+		}))
+}
+
+func (s *stage) dialAdmin(r *role, address string) error {
+	conn, err := s.dial(address)
+	if err != nil {
+		return fmt.Errorf("connect to %s: %w", r.Name, err)
+	}
+	r.conn, r.admin = conn, control.NewAdminClient(conn)
+	return nil
+}
+
+// waitForServers waits until all chunk servers have registered.
+func (s *stage) waitForServers(ctx context.Context, meta string) error {
+	conn, err := s.dial(meta)
+	if err != nil {
+		return fmt.Errorf("connect to the metadata server: %w", err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	for {
+		cluster, err := control.NewMetaClient(conn).Cluster(ctx, &control.Empty{}, grpc.WaitForReady(true))
+		if err != nil {
+			return fmt.Errorf("wait for the chunk servers: %w", err)
+		}
+		alive := 0
+		for _, server := range cluster.Servers {
+			if server.Alive {
+				alive++
+			}
+		}
+		if alive == s.key.chunkServers {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
+// needFloor starts the floor control, where the first chunk server is.
+func (s *stage) needFloor(ctx context.Context) error {
+	if s.floorTCP != "" {
+		return nil
+	}
+	dir, err := s.scratch(roleFloor)
+	if err != nil {
+		return err
+	}
+	host := chunkHost(0)
+	r, err := s.start(roleFloor, host, "floor", "--dir", dir, "--address", s.network.Host(host).Address.String())
+	if err != nil {
+		return err
+	}
+	line, err := s.firstLine(ctx, r)
+	if err != nil {
+		return err
+	}
+	tcp, err := addressAfter(line, "tcp")
+	if err != nil {
+		return err
+	}
+	if s.floorUDP, err = addressAfter(line, "udp"); err != nil {
+		return err
+	}
+	s.floorTCP = tcp
+	return nil
+}
+
+// prepare makes ready what a job needs, and fills in where it is.
+func (s *stage) prepare(ctx context.Context, j *workload.Job) error {
+	need := s.needCluster
+	if j.Parameters.OnFloor() {
+		need = s.needFloor
+	}
+	if err := need(ctx); err != nil {
+		return err
+	}
+	j.Meta, j.FloorTCP, j.FloorUDP = s.meta, s.floorTCP, s.floorUDP
+	set := j.DataSet()
+	if set == "" || s.dataSets[set] {
+		return nil
+	}
+	if err := s.generator.Prepare(ctx, j); err != nil {
+		return fmt.Errorf("prepare the data set: %w", err)
+	}
+	s.dataSets[set] = true
+	return nil
+}
+
+// died says which roles have ended by themselves, or nil.
+func (s *stage) died() error {
+	var failed error
+	for _, r := range s.roles {
+		failed = errors.Join(failed, r.Ended())
+	}
+	return failed
+}
+
+// watch returns a context that ends when a role of the stage does.
+func (s *stage) watch(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	for _, r := range s.roles {
+		go func() {
+			select {
+			case <-r.Done():
+				cancel()
+			case <-ctx.Done():
+			}
+		}()
+	}
+	return ctx, cancel
+}
+
+// close ends the stage. Roles are asked to end, all at once.
+func (s *stage) close() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopPatience)
+	defer cancel()
+	stopped := make(chan struct{})
+	for _, r := range s.roles {
+		go func() {
+			if r.conn != nil {
+				r.conn.Close()
+			}
+			r.Stop(ctx)
+			stopped <- struct{}{}
+		}()
+	}
+	for range s.roles {
+		<-stopped
+	}
+	s.network.Close()
+	// Of no use any more; Owner.Close removes what could not be removed now.
+	_ = os.RemoveAll(filepath.Join(s.run.owner.Scratch, s.name))
+}

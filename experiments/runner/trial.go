@@ -1,0 +1,205 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"waggle/experiments/spec"
+	"waggle/experiments/workload"
+	"waggle/results"
+)
+
+// trialPatience is how long a trial may take beyond the time that it is meant
+// to: an open loop that lags, its data set, and reading back what was written.
+func trialPatience(t spec.Trial) time.Duration { return 2*time.Minute + 5*(t.WarmUp+t.Duration) }
+
+// record runs one trial. An error means that the run can't go on; whatever goes
+// wrong with the trial alone is in its record.
+func (r *run) record(ctx context.Context, t planned) (results.Record, error) {
+	record := results.Record{
+		Experiment: t.plan.Experiment.Name, Trial: t.number, Repetition: t.repetition,
+		Source: results.SourceMeasured, Cell: t.cell.Levels, Control: t.cell.Control,
+	}
+	if err := r.support.cell(t.cell.Parameters); err != nil {
+		record.Unsupported, record.Reason = true, oneLine(err)
+		return record, nil
+	}
+	s, err := r.stageFor(t.cell.Parameters)
+	if err == nil {
+		err = r.try(ctx, s, t, &record)
+	}
+	if ctx.Err() != nil {
+		return record, ctx.Err()
+	}
+	record.Valid = err == nil
+	if err != nil {
+		record.Reason = oneLine(err)
+		if failed := r.afterFailure(s, err, &record); failed != nil {
+			return record, failed
+		}
+	}
+	return record, nil
+}
+
+func oneLine(err error) string {
+	text := strings.ReplaceAll(err.Error(), "\n", "; ")
+	return text[:min(len(text), 1000)]
+}
+
+// afterFailure gives up the stage of a trial that failed because a role is no
+// more, or because something has not answered: the next trial gets a new one.
+func (r *run) afterFailure(s *stage, err error, record *results.Record) error {
+	broken := s == nil || s.died() != nil || errors.Is(err, workload.ErrGone) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errStart)
+	if !broken {
+		return nil
+	}
+	if s != nil {
+		if died := s.died(); died != nil {
+			record.Reason = oneLine(fmt.Errorf("%w: %w", died, err))
+		}
+		r.drop(s)
+	}
+	if r.failures++; r.failures > maxFailures {
+		return fmt.Errorf("gave up after roles died or could not start %d times, last: %s", r.failures, record.Reason)
+	}
+	return nil
+}
+
+// maxFailures is how many times a stage may break in one run.
+const maxFailures = 5
+
+// errStart marks that a stage could not be made ready.
+var errStart = errors.New("start")
+
+// try runs a trial on a stage and fills in the record. The error says why the
+// trial is not valid.
+func (r *run) try(ctx context.Context, s *stage, t planned, record *results.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, trialPatience(t.plan.Trial))
+	defer cancel()
+	j := &workload.Job{
+		Parameters: t.cell.Parameters, Seed: t.seed, Trial: t.number,
+		WarmUp: t.plan.Trial.WarmUp, Duration: t.plan.Trial.Duration, Operations: t.plan.Trial.Operations,
+	}
+	if err := s.prepare(ctx, j); err != nil {
+		return err
+	}
+	ctx, stopWatching := s.watch(ctx)
+	defer stopWatching()
+	m, err := r.newMeter(s, t.plan.Experiment)
+	if err != nil {
+		return err
+	}
+	result, err := m.around(ctx, s.generator, j)
+	if err == nil {
+		err = r.fill(record, t, m, result)
+	}
+	return errors.Join(err, m.close(), s.died())
+}
+
+// around carries out a job between two snapshots.
+func (m *meter) around(ctx context.Context, g *workload.Generator, j *workload.Job) (workload.Result, error) {
+	if err := g.Begin(ctx, j); err != nil {
+		return workload.Result{}, fmt.Errorf("warm up: %w", err)
+	}
+	if err := m.start(ctx); err != nil {
+		return workload.Result{}, err
+	}
+	if err := g.Measure(ctx); err != nil {
+		return workload.Result{}, err
+	}
+	if err := m.stop(ctx); err != nil {
+		return workload.Result{}, err
+	}
+	result, err := g.Finish(ctx)
+	if err != nil {
+		return result, fmt.Errorf("verify: %w", err)
+	}
+	return result, nil
+}
+
+// fill writes what was measured into the record, and returns why the trial is
+// not valid, or nil.
+func (r *run) fill(record *results.Record, t planned, m *meter, got workload.Result) error {
+	if err := fillRates(record, t, got); err != nil {
+		return err
+	}
+	record.CPU = m.spent()
+	grown := m.grown(got.Counters)
+	return errors.Join(m.ledger.fill(record, grown), r.fillProof(record, t, grown))
+}
+
+func fillRates(record *results.Record, t planned, got workload.Result) error {
+	if got.Operations == 0 || got.Seconds <= 0 {
+		return fmt.Errorf("%d operations were done in %v s", got.Operations, got.Seconds)
+	}
+	perSecond, throughput := float64(got.Operations)/got.Seconds, float64(got.Bytes)/got.Seconds
+	record.Operations, record.PayloadBytes, record.Seconds = &got.Operations, &got.Bytes, &got.Seconds
+	record.OperationsPerSecond = &perSecond
+	if got.Bytes > 0 {
+		record.ThroughputBytesPerSecond = &throughput
+	}
+	if rate := t.cell.Parameters.Rate; rate > 0 {
+		record.OfferedOperationsPerSecond = &rate
+	}
+	record.LatencyHistogram = got.Histogram
+	latency, err := latencyOf(got.Histogram)
+	record.Latency = latency
+	if err != nil {
+		return err
+	}
+	// A closed loop's last operations end behind its duration, never before.
+	if wanted := t.plan.Trial.Duration.Seconds(); wanted > 0 && t.cell.Parameters.Rate == 0 && got.Seconds < wanted {
+		return fmt.Errorf("the trial ran for %.3f s instead of %.3f s", got.Seconds, wanted)
+	}
+	if got.Verified < got.Bytes && !overwrites(t.cell.Parameters) {
+		return fmt.Errorf("only %d of %d bytes were verified", got.Verified, got.Bytes)
+	}
+	return nil
+}
+
+// overwrites says whether a workload writes some bytes more than once, so that
+// fewer can be read back than were written.
+func overwrites(p spec.Parameters) bool {
+	return p.Workload == spec.SequentialWrite || p.Workload == spec.RandomWrite
+}
+
+// fillProof checks that the counters of the cell's timed paths have grown.
+func (r *run) fillProof(record *results.Record, t planned, grown map[string]map[string]int64) error {
+	var missing []string
+	for _, name := range r.support.proof(t.cell.Parameters) {
+		var sum int64
+		for _, counters := range grown {
+			sum += counters[name]
+		}
+		if record.Proof == nil {
+			record.Proof = map[string]int64{}
+		}
+		record.Proof[name] = sum
+		if sum <= 0 {
+			missing = append(missing, name)
+		}
+	}
+	if len(missing) > 0 {
+		slices.Sort(missing)
+		return fmt.Errorf("no proof that %s was taken: %s did not grow",
+			strings.Join(t.cell.Parameters.Timed(), ", "), strings.Join(missing, ", "))
+	}
+	return nil
+}
+
+// latencyOf summarises a histogram of nanoseconds.
+func latencyOf(encoded string) (*results.Latency, error) {
+	h, err := results.DecodeHistogram(encoded)
+	if err != nil {
+		return nil, err
+	}
+	at := func(percentile float64) float64 { return float64(h.ValueAtPercentile(percentile)) / 1e9 }
+	return &results.Latency{
+		P50: at(50), P90: at(90), P99: at(99), P999: at(99.9),
+		Max: float64(h.Max()) / 1e9, Mean: h.Mean() / 1e9,
+	}, nil
+}

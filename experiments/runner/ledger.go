@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"errors"
 	"fmt"
 
 	"waggle/bpf/copies"
@@ -9,42 +8,40 @@ import (
 	"waggle/results"
 )
 
-// ledger counts the copies of a stage's roles during one trial. It is attached
-// for the trial alone, because it costs every process of the machine something.
-// A nil ledger does nothing.
+// ledger counts the copies of all roles of a run. It is attached for the whole
+// run if one of its experiments measures copies: attaching takes longer than a
+// short trial does, and what it costs is then the same for every cell. A nil
+// ledger does nothing.
 //
 // It is the ledger's backend boundary: cheap enough for a measurement, and on
 // every machine that has a ledger at all.
-type ledger struct {
-	counting      *copies.Ledger
-	before, after copies.Snapshot
-}
+type ledger struct{ counting *copies.Ledger }
 
-func openLedger(s *stage) (*ledger, error) {
+func openLedger() (*ledger, error) {
 	counting, err := copies.Open(copies.Options{Backend: copies.Boundary})
 	if err != nil {
 		return nil, err
 	}
-	for _, r := range s.roles {
-		if err := counting.AddProcess(r.Role, r.PID()); err != nil {
-			return nil, errors.Join(err, counting.Close())
-		}
-	}
-	return &ledger{counting: counting}, nil
+	return &ledger{counting}, nil
 }
 
-func (l *ledger) start() (err error) {
-	if l != nil {
-		l.before, err = l.counting.Snapshot()
+// add counts a role's process from now on.
+func (l *ledger) add(s *stage, r *role) error {
+	if l == nil {
+		return nil
 	}
-	return err
+	return l.counting.AddProcess(s.account(r.Role), r.PID())
 }
 
-func (l *ledger) stop() (err error) {
-	if l != nil {
-		l.after, err = l.counting.Snapshot()
+// account names what a role of a stage is counted under. The ledger holds a
+// limited number of names, so a stage takes those of one that is gone.
+func (s *stage) account(role string) string { return fmt.Sprintf("%d/%s", s.slot, role) }
+
+func (l *ledger) snapshot() (copies.Snapshot, error) {
+	if l == nil {
+		return copies.Snapshot{}, nil
 	}
-	return err
+	return l.counting.Snapshot()
 }
 
 func (l *ledger) close() error {
@@ -54,20 +51,21 @@ func (l *ledger) close() error {
 	return l.counting.Close()
 }
 
-// fill writes what was counted into a trial's record. Grown holds what roles
+// fillCopies writes what was counted into a trial's record. Grown holds what roles
 // counted themselves, among it what they copied inside their own processes. What
 // the ledger could not count is returned as an error: the trial is not valid.
-func (l *ledger) fill(r *results.Record, grown map[string]map[string]int64) error {
-	if l == nil {
+func (m *meter) fillCopies(r *results.Record, grown map[string]map[string]int64) error {
+	if m.stage.run.ledger == nil || !m.copies {
 		return nil
 	}
-	counted := l.after.Minus(l.before)
+	counted := m.after.copies.Minus(m.before.copies)
 	if counted.Losses.Any() {
 		return fmt.Errorf("the copy ledger lost events: %+v", counted.Losses)
 	}
-	c := &results.Copies{Backend: string(l.counting.Backend()), ByRole: map[string]results.RoleCopies{}}
+	c := &results.Copies{Backend: string(copies.Boundary), ByRole: map[string]results.RoleCopies{}}
 	var calls, switches int64
-	for role, counts := range counted.Roles {
+	for _, role := range m.stage.kinds() {
+		counts := counted.Roles[m.stage.account(role)]
 		part := results.RoleCopies{
 			UserToKernelBytes: int64(counts.Crossed(copies.UserToKernel)),
 			KernelToUserBytes: int64(counts.Crossed(copies.KernelToUser)),

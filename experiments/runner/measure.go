@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"waggle/bpf/copies"
 	"waggle/dfs/wire/control"
 	"waggle/experiments/spec"
 	"waggle/results"
@@ -16,25 +17,18 @@ type snapshot struct {
 	counters map[string]map[string]int64 // by role, then by name; the servers' only
 	roleCPU  map[string]time.Duration    // by role
 	cpu      results.CPU
+	copies   copies.Snapshot
 }
 
 // meter measures one trial from outside.
 type meter struct {
-	stage  *stage
-	ledger *ledger // nil if copies are not measured
-	cpu    bool
-
+	stage         *stage
+	cpu, copies   bool // what is asked for
 	before, after snapshot
 }
 
-func (r *run) newMeter(s *stage, e *spec.Experiment) (*meter, error) {
-	m := &meter{stage: s, cpu: e.Measures(spec.CPU)}
-	if !e.Measures(spec.Copies) || r.noLedger != nil {
-		return m, nil
-	}
-	var err error
-	m.ledger, err = openLedger(s)
-	return m, err
+func newMeter(s *stage, e *spec.Experiment) *meter {
+	return &meter{stage: s, cpu: e.Measures(spec.CPU), copies: e.Measures(spec.Copies)}
 }
 
 // start takes the first snapshot, what costs the most first.
@@ -49,15 +43,16 @@ func (m *meter) start(ctx context.Context) (err error) {
 	if b.cpu, err = machineCPU(); err != nil {
 		return err
 	}
-	return m.ledger.start()
+	b.copies, err = m.stage.run.ledger.snapshot()
+	return err
 }
 
 // stop takes the second snapshot, in the opposite order.
 func (m *meter) stop(ctx context.Context) (err error) {
-	if err := m.ledger.stop(); err != nil {
+	a := &m.after
+	if a.copies, err = m.stage.run.ledger.snapshot(); err != nil {
 		return err
 	}
-	a := &m.after
 	if a.cpu, err = machineCPU(); err != nil {
 		return err
 	}
@@ -134,5 +129,3 @@ func (m *meter) roleCPU() (map[string]time.Duration, error) {
 	}
 	return all, nil
 }
-
-func (m *meter) close() error { return m.ledger.close() }

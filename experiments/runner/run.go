@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"waggle/bpf/copies"
@@ -58,12 +59,12 @@ var ErrInterrupted = errors.New("interrupted")
 
 // run is a run under way.
 type run struct {
-	options  Options
-	support  support
-	owner    *topology.Owner
-	writer   *results.Writer
-	logs     string
-	noLedger error // why copies are not measured, or nil
+	options Options
+	support support
+	owner   *topology.Owner
+	writer  *results.Writer
+	logs    string
+	ledger  *ledger // nil if copies are not measured
 
 	stages       []*stage // the most recently used last
 	stagesOpened int
@@ -97,7 +98,7 @@ func (o *Options) Plan() ([]*spec.Plan, error) {
 
 // Estimate is about how long plans take, without what is unsupported here.
 func Estimate(plans []*spec.Plan) time.Duration {
-	const stageStart, trialExtra, operation = 2 * time.Second, 250 * time.Millisecond, 50 * time.Microsecond
+	const stageStart, trialExtra, operation = 2 * time.Second, 80 * time.Millisecond, 50 * time.Microsecond
 	total := time.Duration(0)
 	stages := map[stageKey]bool{}
 	for _, p := range plans {
@@ -131,8 +132,8 @@ func Run(ctx context.Context, o Options) (summary Summary, err error) {
 		return summary, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	if r.noLedger != nil {
-		summary.note("copies, system calls and context switches are not measured: %v", r.noLedger)
+	if err := r.openLedger(&summary); err != nil {
+		return summary, err
 	}
 	return summary, r.carryOut(ctx, trials, &summary)
 }
@@ -165,11 +166,24 @@ func (r *run) open(plans []*spec.Plan) (todo []planned, err error) {
 	if err := os.MkdirAll(r.logs, 0o755); err != nil {
 		return nil, errors.Join(fmt.Errorf("make the directory for logs: %w", err), r.writer.Close())
 	}
-	r.noLedger = copies.Supported(copies.Boundary)
 	if r.owner, err = topology.Claim(wanted.Run, r.options.Scratch); err != nil {
 		return nil, errors.Join(err, r.writer.Close())
 	}
 	return todo, nil
+}
+
+// openLedger attaches the copy ledger if an experiment measures copies and this
+// machine can count them.
+func (r *run) openLedger(summary *Summary) (err error) {
+	if !slices.ContainsFunc(r.options.Experiments, func(e *spec.Experiment) bool { return e.Measures(spec.Copies) }) {
+		return nil
+	}
+	if missing := copies.Supported(copies.Boundary); missing != nil {
+		summary.note("copies, system calls and context switches are not measured: %v", missing)
+		return nil
+	}
+	r.ledger, err = openLedger()
+	return err
 }
 
 // runName is unique on this machine, and not too long for what is named by it.
@@ -250,6 +264,15 @@ func (r *run) stageFor(p spec.Parameters) (*stage, error) {
 	return s, nil
 }
 
+// freeSlot is the lowest that no stage has.
+func (r *run) freeSlot() int {
+	slot := 0
+	for slices.ContainsFunc(r.stages, func(s *stage) bool { return s.slot == slot }) {
+		slot++
+	}
+	return slot
+}
+
 // drop ends a stage.
 func (r *run) drop(s *stage) {
 	for i := range r.stages {
@@ -266,5 +289,5 @@ func (r *run) close() error {
 	for len(r.stages) > 0 {
 		r.drop(r.stages[0])
 	}
-	return errors.Join(r.owner.Close(), r.writer.Close())
+	return errors.Join(r.ledger.close(), r.owner.Close(), r.writer.Close())
 }

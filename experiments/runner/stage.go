@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +60,7 @@ func keyOf(p spec.Parameters) stageKey {
 type stage struct {
 	key       stageKey
 	name      string // unique in the run
+	slot      int    // unique among the stages that are up
 	run       *run
 	network   *topology.Network
 	generator *workload.Generator
@@ -82,7 +84,7 @@ func chunkHost(i int) string { return fmt.Sprintf("chunk-%d", i+1) }
 // openStage makes the network and starts the load generator.
 func (r *run) openStage(k stageKey) (*stage, error) {
 	r.stagesOpened++
-	s := &stage{key: k, name: fmt.Sprintf("stage-%d", r.stagesOpened), run: r, dataSets: map[string]bool{}}
+	s := &stage{key: k, name: fmt.Sprintf("stage-%d", r.stagesOpened), slot: r.freeSlot(), run: r, dataSets: map[string]bool{}}
 	hosts := []string{roleMeta, roleClient}
 	for i := range k.chunkServers {
 		hosts = append(hosts, chunkHost(i))
@@ -116,7 +118,17 @@ func (s *stage) start(kind, host string, arguments ...string) (*role, error) {
 	}
 	started := &role{Process: p}
 	s.roles = append(s.roles, started)
-	return started, nil
+	return started, s.run.ledger.add(s, started)
+}
+
+// kinds are those of the roles that are up.
+func (s *stage) kinds() (kinds []string) {
+	for _, r := range s.roles {
+		if !slices.Contains(kinds, r.Role) {
+			kinds = append(kinds, r.Role)
+		}
+	}
+	return kinds
 }
 
 // scratch makes a directory for a role's data.

@@ -89,15 +89,12 @@ func (r *run) try(ctx context.Context, s *stage, t planned, record *results.Reco
 	}
 	ctx, stopWatching := s.watch(ctx)
 	defer stopWatching()
-	m, err := r.newMeter(s, t.plan.Experiment)
-	if err != nil {
-		return err
-	}
+	m := newMeter(s, t.plan.Experiment)
 	result, err := m.around(ctx, s.generator, j)
 	if err == nil {
 		err = r.fill(record, t, m, result)
 	}
-	return errors.Join(err, m.close(), s.died())
+	return errors.Join(err, s.died())
 }
 
 // around carries out a job between two snapshots.
@@ -129,7 +126,7 @@ func (r *run) fill(record *results.Record, t planned, m *meter, got workload.Res
 	}
 	record.CPU = m.spent()
 	grown := m.grown(got.Counters)
-	return errors.Join(m.ledger.fill(record, grown), r.fillProof(record, t, grown))
+	return errors.Join(m.fillCopies(record, grown), r.fillProof(record, t, grown))
 }
 
 func fillRates(record *results.Record, t planned, got workload.Result) error {

@@ -172,8 +172,8 @@ func parseRate(level any, _ Paths) (any, error) {
 		return level, nil
 	}
 	n, ok := number(level)
-	if !ok || n <= 0 || n > maxRate {
-		return nil, fmt.Errorf("rate=%v: must be %q or operations a second, above 0 and at most %.0f", level, ClosedLoop, maxRate)
+	if !ok || n < 1 || n > maxRate {
+		return nil, fmt.Errorf("rate=%v: must be %q or operations a second, from 1 to %.0f", level, ClosedLoop, maxRate)
 	}
 	return n, nil
 }

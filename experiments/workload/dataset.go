@@ -33,7 +33,7 @@ func (j *Job) small() bool {
 
 // prepare writes a job's data set. What an earlier attempt left is overwritten.
 func prepare(ctx context.Context, j *Job, p *pattern) (err error) {
-	s, err := j.open(ctx)
+	s, err := j.open(ctx, p)
 	if err != nil {
 		return err
 	}

@@ -11,7 +11,10 @@ import (
 
 // floorSystem is the floor control: a bare connection for large files, an echo
 // for small ones and lookups.
-type floorSystem struct{ job *Job }
+type floorSystem struct {
+	job     *Job
+	pattern *pattern
+}
 
 func (s *floorSystem) counters() map[string]int64 { return nil }
 func (s *floorSystem) close() error               { return nil }
@@ -103,7 +106,7 @@ func (s *floorSystem) dialEcho(request, answer int) (session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &echoSession{echo: echo, pattern: newPattern(), size: int(s.job.Parameters.SizeBytes)}, nil
+	return &echoSession{echo: echo, pattern: s.pattern, size: int(s.job.Parameters.SizeBytes)}, nil
 }
 
 func (s *echoSession) close() error { return s.echo.Close() }

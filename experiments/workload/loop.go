@@ -9,7 +9,6 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"golang.org/x/sync/errgroup"
-	"golang.org/x/sys/unix"
 )
 
 // client carries out operations, one at a time.
@@ -23,7 +22,13 @@ type client interface {
 // clock is the time of a loop. It starts at 0.
 type clock interface {
 	now() time.Duration
-	sleepUntil(time.Duration)
+	// alarm makes what one client sleeps by.
+	alarm() (alarm, error)
+}
+
+type alarm interface {
+	sleepUntil(time.Duration) error
+	close() error
 }
 
 // pace says when operations start and how many there are.
@@ -90,43 +95,54 @@ func run(ctx context.Context, c clock, clients []client, p pace) (tally, error) 
 		all.elapsed = max(all.elapsed, part.elapsed)
 		all.latency.Merge(part.latency)
 	}
+	if p.rate > 0 { // the last operation stands for the time up to the next one
+		all.elapsed = max(all.elapsed, time.Duration(float64(all.operations)/p.rate*float64(time.Second)))
+	}
 	return all, nil
 }
 
-func runClient(ctx context.Context, c clock, client client, p pace, next *atomic.Int64) (tally, error) {
-	t := tally{latency: newHistogram()}
+func runClient(ctx context.Context, c clock, client client, p pace, next *atomic.Int64) (t tally, err error) {
+	a, err := c.alarm()
+	if err != nil {
+		return t, err
+	}
+	defer func() { err = errors.Join(err, a.close()) }()
+	t.latency = newHistogram()
 	for ctx.Err() == nil {
-		k := next.Add(1) - 1
-		start, ok, err := p.start(c, k)
+		start, ok, err := p.start(c, a, next.Add(1)-1)
 		if !ok {
 			if p.rate == 0 && p.duration > 0 {
 				t.elapsed = c.now()
 			}
 			return t, err
 		}
-		n, err := client.do(ctx)
-		if err != nil {
-			return t, err
-		}
-		end := c.now()
-		t.operations++
-		t.bytes += int64(n)
-		t.elapsed = end
-		if err := t.latency.RecordValue(max(1, (end - start).Nanoseconds())); err != nil {
-			return t, fmt.Errorf("an operation took longer than %v: %w", maxLatency, err)
-		}
-		if err := client.check(); err != nil {
+		if err := t.one(ctx, c, client, start); err != nil {
 			return t, err
 		}
 	}
 	return t, ctx.Err()
 }
 
+// one carries out and counts an operation whose latency counts from start.
+func (t *tally) one(ctx context.Context, c clock, client client, start time.Duration) error {
+	n, err := client.do(ctx)
+	if err != nil {
+		return err
+	}
+	t.elapsed = c.now()
+	t.operations++
+	t.bytes += int64(n)
+	if err := t.latency.RecordValue(max(1, (t.elapsed - start).Nanoseconds())); err != nil {
+		return fmt.Errorf("an operation took longer than %v: %w", maxLatency, err)
+	}
+	return client.check()
+}
+
 var errCantKeepRate = errors.New("the rate can't be kept")
 
 // start waits until operation k may start and says from when its latency
 // counts; ok is false if there is no such operation.
-func (p pace) start(c clock, k int64) (start time.Duration, ok bool, err error) {
+func (p pace) start(c clock, a alarm, k int64) (start time.Duration, ok bool, err error) {
 	if total := p.total(); total > 0 && k >= total {
 		return 0, false, nil
 	}
@@ -140,31 +156,7 @@ func (p pace) start(c clock, k int64) (start time.Duration, ok bool, err error) 
 	}
 	start = time.Duration(float64(k) / p.rate * float64(time.Second))
 	if start > now {
-		c.sleepUntil(start)
+		err = a.sleepUntil(start)
 	}
-	return start, true, nil
-}
-
-// wallClock is the machine's monotonic clock.
-type wallClock struct{ began time.Time }
-
-func (c wallClock) now() time.Duration { return time.Since(c.began) }
-
-// spin is how long before its time a sleeper wakes and waits in a loop. Go's
-// timers are coarser than the latencies measured here, and so is the kernel's
-// wake-up: what is late here would be counted as latency of the DFS.
-const spin = 60 * time.Microsecond
-
-func (c wallClock) sleepUntil(t time.Duration) {
-	for {
-		left := t - c.now()
-		if left <= 0 {
-			return
-		}
-		if left > spin {
-			request := unix.NsecToTimespec((left - spin).Nanoseconds())
-			// A signal ends it early; then the loop goes on.
-			_ = unix.Nanosleep(&request, nil)
-		}
-	}
+	return start, err == nil, err
 }

@@ -18,9 +18,11 @@ func (o operation) check() error                        { return nil }
 // fakeClock is moved by sleeping and by the operations of one client.
 type fakeClock struct{ time time.Duration }
 
-func (c *fakeClock) now() time.Duration         { return c.time }
-func (c *fakeClock) sleepUntil(t time.Duration) { c.time = max(c.time, t) }
-func (c *fakeClock) taking(d time.Duration)     { c.time += d }
+func (c *fakeClock) now() time.Duration               { return c.time }
+func (c *fakeClock) alarm() (alarm, error)            { return c, nil }
+func (c *fakeClock) close() error                     { return nil }
+func (c *fakeClock) sleepUntil(t time.Duration) error { c.time = max(c.time, t); return nil }
+func (c *fakeClock) taking(d time.Duration)           { c.time += d }
 func (c *fakeClock) operation(d ...time.Duration) operation {
 	k := -1
 	return func(context.Context) (int, error) {
@@ -40,7 +42,7 @@ func TestOpenLoopCountsFromTheIntendedStart(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, int64(1000), got.operations)
 	require.Equal(t, int64(100_000), got.bytes)
-	require.Equal(t, 999*time.Millisecond, got.elapsed)
+	require.Equal(t, time.Second, got.elapsed)
 	slow := map[int64]int64{}
 	for _, bar := range got.latency.Distribution() {
 		if bar.Count > 0 && bar.To > int64(500*time.Microsecond) {
@@ -92,4 +94,17 @@ func TestFirstErrorEndsTheLoop(t *testing.T) {
 	failing := func(context.Context) (int, error) { return 0, broken }
 	_, err := run(t.Context(), wallClock{time.Now()}, []client{operation(waiting), operation(failing)}, pace{operations: 10})
 	require.ErrorIs(t, err, broken)
+}
+
+func TestTimerWakesAtItsTimeAndNotBefore(t *testing.T) {
+	c := wallClock{time.Now()}
+	a, err := c.alarm()
+	require.NoError(t, err)
+	for range 20 {
+		at := c.now() + 300*time.Microsecond
+		require.NoError(t, a.sleepUntil(at))
+		require.GreaterOrEqual(t, c.now(), at)
+		require.NoError(t, a.sleepUntil(at), "in the past")
+	}
+	require.NoError(t, a.close())
 }

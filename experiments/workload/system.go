@@ -103,9 +103,9 @@ func (j *Job) dataSet() string {
 // written names the directory of what the job's trial writes.
 func (j *Job) written() string { return fmt.Sprintf("trial-%d", j.Trial) }
 
-func (j *Job) open(ctx context.Context) (system, error) {
+func (j *Job) open(ctx context.Context, p *pattern) (system, error) {
 	if j.Parameters.OnFloor() {
-		return &floorSystem{job: j}, nil
+		return &floorSystem{j, p}, nil
 	}
 	return openDFS(ctx, j)
 }

@@ -32,7 +32,7 @@ type trial struct {
 
 // begin connects a job's clients and carries out its warm-up.
 func begin(ctx context.Context, j *Job, p *pattern) (*trial, error) {
-	s, err := j.open(ctx)
+	s, err := j.open(ctx, p)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,8 @@ import (
 	"github.com/urfave/cli/v2"
 	"golang.org/x/term"
 
+	"waggle/analysis/figure"
+	"waggle/analysis/report"
 	"waggle/experiments"
 	"waggle/experiments/runner"
 	"waggle/experiments/spec"
@@ -67,7 +69,7 @@ func runExperiments(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return finishRun(c.App.Writer, options.Out, summary)
+	return finishRun(c, options.Out, summary)
 }
 
 func runOptions(c *cli.Context) (o runner.Options, err error) {
@@ -168,18 +170,40 @@ func showPlan(w io.Writer, o runner.Options) error {
 }
 
 // finishRun draws what a finished run's records show, and says where it is.
-func finishRun(w io.Writer, dir string, summary runner.Summary) error {
+func finishRun(c *cli.Context, dir string, summary runner.Summary) error {
 	run, err := results.Open(dir)
 	if err != nil {
 		return err
 	}
+	if err := analyse(c, run, dir); err != nil {
+		return fmt.Errorf("the run is done, but could not be drawn: %w", err)
+	}
+	fmt.Fprintf(c.App.Writer, "%d trials, %d valid, %d not valid, %d not supported here\n",
+		summary.Trials, summary.Valid, summary.Invalid, summary.Unsupported)
+	fmt.Fprintf(c.App.Writer, "the report is %s\n", filepath.Join(dir, results.ReportFile))
+	if summary.Invalid > 0 {
+		return cli.Exit(fmt.Sprintf("%d of %d trials are not valid: the report says why", summary.Invalid, summary.Trials), exitInvalid)
+	}
+	return nil
+}
+
+func analyse(c *cli.Context, run *results.Run, dir string) error {
 	if err := run.SaveBench(filepath.Join(dir, results.BenchFile)); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%d trials, %d valid, %d not valid, %d not supported here: %s\n",
-		summary.Trials, summary.Valid, summary.Invalid, summary.Unsupported, dir)
-	if summary.Invalid > 0 {
-		return cli.Exit(fmt.Sprintf("%d of %d trials are not valid: records.jsonl says why", summary.Invalid, summary.Trials), exitInvalid)
+	figures, skipped, err := figure.DrawAll(run)
+	if err != nil {
+		return err
 	}
-	return nil
+	for _, s := range skipped {
+		fmt.Fprintf(c.App.ErrWriter, "not drawn: %s: %v\n", s.Spec.Title, s.Reason)
+	}
+	if err := figure.WriteAll(filepath.Join(dir, results.FiguresDir), figures); err != nil {
+		return err
+	}
+	r, err := report.Make(run, figures, skipped)
+	if err != nil {
+		return err
+	}
+	return r.Write(dir)
 }

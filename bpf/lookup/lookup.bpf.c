@@ -39,6 +39,10 @@
 #define WANT_INLINE 2
 #define KNOWN_FLAGS (WANT_LOCATION | WANT_INLINE)
 
+/* Answers from here start with another TTL than the stack's (64), by which a
+ * curious client can tell who answered. */
+#define ANSWER_TTL 255
+
 /* The first fragment, or a later one: "more fragments" or a fragment offset. */
 #define IP_FRAGMENTED 0x3fff
 
@@ -192,20 +196,26 @@ static __always_inline int pass(enum outcome outcome)
 	return XDP_PASS;
 }
 
-/* Whether the session may search a directory with these attributes. */
-static __always_inline int may_search(const struct session *session, const struct attributes *directory)
+/* Permissions, as in the last three bits of a mode. */
+#define MAY_READ 4
+#define MAY_SEARCH 1
+
+/* Whether the mode of what has these attributes allows the session to. */
+static __always_inline int may(const struct session *session, const struct attributes *a, __u32 want)
 {
+	__u32 mode = a->mode;
+
 	if (session->uid == 0)
 		return 1;
-	if (session->uid == directory->uid)
-		return directory->mode & S_IXUSR;
-	if (session->gid == directory->gid)
-		return directory->mode & S_IXGRP;
+	if (session->uid == a->uid)
+		return mode >> 6 & want;
+	if (session->gid == a->gid)
+		return mode >> 3 & want;
 	for (int i = 0; i < MAX_GROUPS; i++) {
-		if (i < session->group_count && session->groups[i] == directory->gid)
-			return directory->mode & S_IXGRP;
+		if (i < session->group_count && session->groups[i] == a->gid)
+			return mode >> 3 & want;
 	}
-	return directory->mode & S_IXOTH;
+	return mode & want;
 }
 
 /* Copies a small file's bytes to the answer. Returns 0 if they are not here. */
@@ -258,7 +268,7 @@ static __always_inline enum outcome walk(struct request *request, struct answer 
 			status = NOT_DIRECTORY;
 			break;
 		}
-		if (!may_search(session, attributes)) {
+		if (!may(session, attributes, MAY_SEARCH)) {
 			status = DENIED;
 			break;
 		}
@@ -285,6 +295,13 @@ static __always_inline enum outcome walk(struct request *request, struct answer 
 	attributes = bpf_map_lookup_elem(&inodes, &inode);
 	if (!attributes)
 		return PASS_INODE;
+	/* A file's owner may always use it: permission was checked at its open. */
+	if (S_ISREG(attributes->mode) && request->flags && session->uid != attributes->uid &&
+	    !may(session, attributes, MAY_READ)) {
+		answer->status = DENIED;
+		__builtin_memset(&answer->attributes, 0, sizeof(answer->attributes));
+		return ANSWERED;
+	}
 	answer->attributes = *attributes;
 	if (!S_ISREG(attributes->mode))
 		return ANSWERED;
@@ -473,7 +490,7 @@ static __always_inline int answer_ipv4(struct xdp_md *ctx)
 	ip->saddr = ip->daddr;
 	ip->daddr = address;
 	ip->tot_len = bpf_htons(sizeof(*ip) + sizeof(*udp) + payload);
-	ip->ttl = 64;
+	ip->ttl = ANSWER_TTL;
 	ip->check = 0;
 	ip->check = ~fold((__u32)bpf_csum_diff(0, 0, (__be32 *)ip, sizeof(*ip), 0));
 	answer_udp(udp, payload);
@@ -538,7 +555,7 @@ static __always_inline int answer_ipv6(struct xdp_md *ctx)
 	ip->daddr = address;
 	answer_udp(udp, payload);
 	ip->payload_len = udp->len;
-	ip->hop_limit = 64;
+	ip->hop_limit = ANSWER_TTL;
 	sum += sum_pseudo_header(&ip->saddr, 32, sizeof(*udp) + payload);
 	sum += (__u32)bpf_csum_diff(0, 0, (__be32 *)udp, sizeof(*udp), 0);
 	udp->check = ~fold(sum);

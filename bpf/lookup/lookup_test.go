@@ -267,6 +267,25 @@ func TestPermissions(t *testing.T) {
 	require.False(t, ask(0o110, 5, 5, 99))
 }
 
+func TestReadingNeedsPermission(t *testing.T) {
+	table := openTable(t)
+	fill(t, table, []byte("x"))
+	ask := func(mode, uid, gid uint32, flags uint16) byte {
+		require.NoError(t, table.Update(func(w *Writer) {
+			require.NoError(t, w.PutSession(testSession, Session{UID: uid, GID: gid}))
+			w.PutInode(12, attributes(12, 0o100000|mode, 1))
+		}))
+		return one(t, table, overIPv4(request(flags, 0, names[0], names[2])), Answered)[42+5]
+	}
+	const ok, denied = 0, 3
+	require.EqualValues(t, ok, ask(0, 1000, 5, 3), "the owner may")
+	require.EqualValues(t, ok, ask(0, 0, 0, 3), "root may")
+	require.EqualValues(t, ok, ask(0o040, 5, 100, 1))
+	require.EqualValues(t, denied, ask(0o404, 5, 100, 1))
+	require.EqualValues(t, denied, ask(0o440, 5, 5, 2))
+	require.EqualValues(t, ok, ask(0o440, 5, 5, 0), "attributes are for everybody")
+}
+
 func TestWhatIsPassed(t *testing.T) {
 	table := openTable(t)
 	fill(t, table, bytes.Repeat([]byte("s"), 600))
@@ -347,10 +366,16 @@ func TestRemoved(t *testing.T) {
 	fill(t, table, []byte("x"))
 	file := overIPv4(request(1, 2, names[0], names[1]))
 	one(t, table, file, Answered)
+	require.NoError(t, table.Update(func(w *Writer) {
+		w.RemoveLocation(11, 2)
+		require.True(t, w.RemoveInode(12))
+		require.False(t, w.RemoveInode(12))
+	}))
+	one(t, table, file, PassLocation)
 	for want, remove := range map[Outcome]func(*Writer){
-		PassLocation: func(w *Writer) { w.RemoveLocation(11, 2) },
+		PassLocation: func(w *Writer) { w.RemoveLocations() },
 		PassEntry:    func(w *Writer) { w.RemoveEntry(10, names[1]) },
-		PassInode:    func(w *Writer) { w.RemoveInode(11) },
+		PassInode:    func(w *Writer) { _ = w.RemoveInode(11) },
 		PassSession:  func(w *Writer) { w.RemoveSession(testSession) },
 	} {
 		fill(t, table, []byte("x"))

@@ -125,11 +125,13 @@ func (w *Writer) put(m *ebpf.Map, what string, key, value any) {
 	}
 }
 
-func (w *Writer) remove(m *ebpf.Map, what string, key any) {
+// remove says whether the key was there.
+func (w *Writer) remove(m *ebpf.Map, what string, key any) bool {
 	err := m.Delete(key)
 	if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) && w.err == nil {
 		w.err = fmt.Errorf("remove a lookup %s from the kernel: %w", what, err)
 	}
+	return err == nil
 }
 
 // PutSession admits a session.
@@ -162,12 +164,14 @@ func (w *Writer) PutInode(inode uint64, attributes [AttributesSize]byte) {
 	w.put(w.t.objects.Inodes, "inode", inode, attributes)
 }
 
-// RemoveInode forgets an inode's attributes and its small content.
-func (w *Writer) RemoveInode(inode uint64) {
-	w.remove(w.t.objects.Inodes, "inode", inode)
+// RemoveInode forgets an inode's attributes and its small content. It says
+// whether the attributes were there.
+func (w *Writer) RemoveInode(inode uint64) (present bool) {
+	present = w.remove(w.t.objects.Inodes, "inode", inode)
 	for _, m := range []*ebpf.Map{w.t.objects.ContentsSmall, w.t.objects.ContentsMiddle, w.t.objects.ContentsLarge} {
 		w.remove(m, "content", inode)
 	}
+	return present
 }
 
 // PutContent gives the bytes of a small file, all of them: at most MaxContent.
@@ -197,4 +201,17 @@ func (w *Writer) PutLocation(inode uint64, index uint32, location [LocationSize]
 // RemoveLocation forgets the location of a file's chunk.
 func (w *Writer) RemoveLocation(inode uint64, index uint32) {
 	w.remove(w.t.objects.Locations, "location", lookupLocationKey{Inode: inode, Index: uint64(index)})
+}
+
+// RemoveLocations forgets the locations of all chunks.
+func (w *Writer) RemoveLocations() {
+	var key lookupLocationKey
+	var value []byte
+	var keys []lookupLocationKey
+	for all := w.t.objects.Locations.Iterate(); all.Next(&key, &value); {
+		keys = append(keys, key)
+	}
+	for _, key := range keys {
+		w.remove(w.t.objects.Locations, "location", key)
+	}
 }

@@ -13,8 +13,9 @@ import (
 //
 // The zero value is ready to use, from any goroutine.
 type Counters struct {
-	mu     sync.RWMutex
-	counts map[string]*atomic.Int64
+	mu      sync.RWMutex
+	counts  map[string]*atomic.Int64
+	sources []func(map[string]int64)
 }
 
 // CopiedInUser is the counter of bytes that a path copied inside its process.
@@ -39,6 +40,14 @@ func (c *Counters) Counter(name string) *atomic.Int64 {
 	return c.counts[name]
 }
 
+// AddSource has every snapshot call source, which adds counts that are kept
+// elsewhere, in the kernel for one.
+func (c *Counters) AddSource(source func(counts map[string]int64)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sources = append(c.sources, source)
+}
+
 // Snapshot returns all counts.
 func (c *Counters) Snapshot() map[string]int64 {
 	c.mu.RLock()
@@ -46,6 +55,9 @@ func (c *Counters) Snapshot() map[string]int64 {
 	counts := make(map[string]int64, len(c.counts))
 	for name, n := range c.counts {
 		counts[name] = n.Load()
+	}
+	for _, source := range c.sources {
+		source(counts)
 	}
 	return counts
 }

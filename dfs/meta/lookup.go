@@ -25,6 +25,9 @@ func (s *Server) Resolve(q *wire.LookupRequest, a *wire.LookupAnswer) {
 		s.log.Error("answer a lookup", "error", err)
 		*a = wire.LookupAnswer{Status: wire.LookupRetry}
 	}
+	if a.Status == wire.LookupOK || a.Status == wire.LookupNotFound {
+		s.mirror.missed(q)
+	}
 }
 
 func (s *Server) resolve(r *reader, who *credentials, q *wire.LookupRequest, a *wire.LookupAnswer) {
@@ -80,8 +83,13 @@ func (s *Server) descend(r *reader, who *credentials, at *inode, name wire.NameH
 }
 
 func (s *Server) locate(r *reader, p place, l *wire.Location) {
+	s.fillLocation(p, r.chunk(p), l)
+}
+
+// fillLocation says where a chunk is; c is nil if there is nothing at its place.
+func (s *Server) fillLocation(p place, c *chunk, l *wire.Location) {
 	l.Index = p.index
-	if c := r.chunk(p); c != nil {
+	if c != nil {
 		l.Chunk, l.Epoch = c.id, c.epoch
 		l.Replicas = s.servers.replicas(l.Replicas, c.servers)
 	}

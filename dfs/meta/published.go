@@ -14,7 +14,8 @@ import (
 // else, so that a crash can't take back what somebody saw. In front of it is a
 // cache of decoded records.
 type published struct {
-	cache *cache
+	cache  *cache
+	mirror *mirror // nil: lookups are answered in user space only
 	// sequence is that of the state whose changes the cache knows of. It runs
 	// ahead of the current view for a moment: see advance.
 	sequence atomic.Uint64
@@ -39,14 +40,15 @@ func newPublished(state store.View, cachedRecords int) *published {
 // advance publishes the state after a group that touched some keys. Every copy
 // of a touched key is removed first, while readers still get the old state: so
 // from one moment on all of them get the new one, and nobody puts an old record
-// back. Tables that are kept elsewhere, such as those of a program in the kernel,
-// have to lose the touched keys here too.
+// back. The tables in the kernel lose the touched keys first of all, because
+// whoever walks through them looks at nothing else.
 //
 // What the cache holds is true in the new state from then on; a reader that
 // looks at both can tell from the view's sequence that they don't match yet.
 func (p *published) advance(state store.View, touched []key) {
 	next := &view{View: state, sequence: p.current.sequence + 1}
 	next.users.Store(1)
+	mirrored := p.mirror.forget(touched, next.sequence)
 	p.cache.forget(touched, next.sequence)
 	p.sequence.Store(next.sequence)
 	p.mu.Lock()
@@ -54,6 +56,7 @@ func (p *published) advance(state store.View, touched []key) {
 	p.current = next
 	p.mu.Unlock()
 	last.release()
+	p.mirror.restore(mirrored, p)
 }
 
 func (p *published) close() { p.current.release() }
@@ -79,6 +82,8 @@ type reader struct {
 	cached    bool
 	view      *view // acquired with the first read that the cache does not answer
 	err       error
+	// seen, if set, is called with everything that is read; nil: there is nothing.
+	seen func(k key, found record)
 }
 
 // snapshot returns a reader of one state, without the cache. It must be closed.
@@ -138,12 +143,15 @@ func read[R record](r *reader, k key, decode func([]byte) (R, error)) (found R, 
 		r.err = err
 		return found, false
 	}
+	var got record
+	if exists {
+		got = found
+	}
 	if r.cached {
-		var fill record
-		if exists {
-			fill = found
-		}
-		r.published.cache.fill(k, fill, v.sequence)
+		r.published.cache.fill(k, got, v.sequence)
+	}
+	if r.seen != nil {
+		r.seen(k, got)
 	}
 	return found, exists
 }

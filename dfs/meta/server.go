@@ -9,7 +9,8 @@
 //   - change.go is the state that mutations work on; executor.go carries them out
 //     one after another and acknowledges them when they are durable.
 //   - published.go is the durable state that readers see; lookup.go answers
-//     lookup datagrams from it.
+//     lookup datagrams from it, and mirror.go keeps a part of it in the kernel
+//     for lookup=xdp.
 //   - walk.go, namespace.go, size.go and attributes.go are the file system;
 //     mutate.go makes each mutation happen exactly once.
 //   - session.go and servers.go know clients and chunk servers.
@@ -120,6 +121,7 @@ type Server struct {
 	hash      func(name []byte) wire.NameHash
 	store     store.Store
 	published *published
+	mirror    *mirror
 	executor  *executor
 	sessions  *sessions
 	servers   *servers
@@ -158,6 +160,11 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 		return nil, errors.Join(err, s.store.Close())
 	}
 	s.published = newPublished(s.store.View(), int(config.CacheBytes/2/cachedRecordSize))
+	s.mirror = newMirror(s, s.lookups.Tables())
+	s.published.mirror = s.mirror
+	for _, alive := range s.sessions.all() {
+		s.mirror.addSession(alive)
+	}
 	s.mender = newMender(s)
 	s.executor = newExecutor(s.store, s.published, s.mender.do)
 	return s, nil
@@ -285,6 +292,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	})
 	group.Go(func() error { return s.lookups.Serve(ctx, s) })
 	group.Go(func() error { s.expireSessions(ctx); return nil })
+	group.Go(func() error { s.mirror.run(ctx); return nil })
 	group.Go(func() error { s.mender.run(ctx); return nil })
 	group.Go(func() error { s.mender.watch(ctx); return nil })
 	group.Go(func() error {

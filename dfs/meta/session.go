@@ -5,6 +5,8 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -56,6 +58,12 @@ func (s *sessions) get(id uint64) (*session, error) {
 		return found, nil
 	}
 	return nil, errBadSession
+}
+
+func (s *sessions) all() []*session {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return slices.Collect(maps.Values(s.live))
 }
 
 func (s *sessions) alive(id uint64) bool {
@@ -207,6 +215,7 @@ func (s *Server) OpenSession(ctx context.Context, q *control.OpenSessionRequest)
 		return nil, err
 	}
 	s.sessions.add(opened)
+	s.mirror.addSession(opened)
 	return &control.Session{
 		Session:          opened.id,
 		HashKey:          s.identity.hashKey[:],
@@ -255,6 +264,7 @@ func (s *Server) endSession(ctx context.Context, id uint64) error {
 		return err
 	}
 	s.sessions.remove(id)
+	s.mirror.removeSession(id)
 	return nil
 }
 

@@ -17,11 +17,11 @@ const (
 	RequestSize       = 40 + MaxComponents*16
 	InlineRequestSize = RequestSize + MaxInline
 
-	attributeSize = 64
-	addressSize   = 24
-	locationSize  = 24 + MaxReplicas*addressSize
-	AnswerSize    = 16 + attributeSize + locationSize
-	MaxAnswerSize = AnswerSize + MaxInline
+	AttributesSize = 64
+	addressSize    = 24
+	LocationSize   = 24 + MaxReplicas*addressSize
+	AnswerSize     = 16 + AttributesSize + LocationSize
+	MaxAnswerSize  = AnswerSize + MaxInline
 )
 
 // The first four bytes of each datagram, as they stand on the wire.
@@ -189,8 +189,8 @@ func (a *LookupAnswer) Append(b []byte) []byte {
 	b = append(b, Version, byte(a.Status))
 	b = le.AppendUint16(b, uint16(a.Walked))
 	b = le.AppendUint64(b, a.ID)
-	b = a.Attributes.append(b)
-	b = a.Location.append(b)
+	b = a.Attributes.Append(b)
+	b = a.Location.Append(b)
 	return append(b, a.Inline...)
 }
 
@@ -215,7 +215,7 @@ func (a *LookupAnswer) Parse(b []byte) error {
 	a.Walked = uint8(walked)
 	a.ID = le.Uint64(b[8:])
 	a.Attributes.parse(b[16:])
-	if err := a.Location.parse(b[16+attributeSize:]); err != nil {
+	if err := a.Location.parse(b[16+AttributesSize:]); err != nil {
 		return err
 	}
 	a.Inline = b[AnswerSize:]
@@ -225,7 +225,8 @@ func (a *LookupAnswer) Parse(b []byte) error {
 	return nil
 }
 
-func (t *Attributes) append(b []byte) []byte {
+// Append appends the attributes as they stand in an answer: AttributesSize bytes.
+func (t *Attributes) Append(b []byte) []byte {
 	b = le.AppendUint64(b, t.Inode)
 	b = le.AppendUint64(b, t.Size)
 	b = le.AppendUint64(b, uint64(t.ModifiedNs))
@@ -250,7 +251,8 @@ func (t *Attributes) parse(b []byte) {
 	}
 }
 
-func (l *Location) append(b []byte) []byte {
+// Append appends the location as it stands in an answer: LocationSize bytes.
+func (l *Location) Append(b []byte) []byte {
 	b = le.AppendUint64(b, l.Chunk)
 	b = le.AppendUint64(b, l.Epoch)
 	b = le.AppendUint32(b, l.Index)

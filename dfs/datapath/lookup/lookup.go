@@ -31,6 +31,9 @@ type Server interface {
 	Serve(ctx context.Context, resolver Resolver) error
 	// Close closes a server that was never served.
 	Close() error
+	// Tables are what the server answers from without asking the Resolver; nil if
+	// it has none.
+	Tables() *Tables
 }
 
 // Options say how a server is to be opened.

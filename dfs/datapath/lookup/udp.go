@@ -90,6 +90,9 @@ func (s *udpServer) Address() netip.AddrPort {
 	return netip.AddrPortFrom(address.Addr().Unmap(), address.Port())
 }
 
+// Tables implements Server: every answer is the Resolver's.
+func (s *udpServer) Tables() *Tables { return nil }
+
 func (s *udpServer) Close() error {
 	var failed error
 	for _, w := range s.workers {

@@ -1,0 +1,138 @@
+package lookup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	kernel "waggle/bpf/lookup"
+	"waggle/dfs/datapath"
+)
+
+func init() { Paths.Register(xdpPath{}) }
+
+// Counters of lookup=xdp: that of the answers, which is its proof, those of the
+// packets that were passed to user space (lookup_xdp_pass_REASON), and one that
+// says by its name which mode the program runs in.
+const xdpPrefix = "lookup_xdp_"
+
+// Sizes of the kernel's tables. What does not fit is answered in user space.
+const (
+	xdpEntries   = 1 << 20
+	xdpLocations = 1 << 16
+	xdpContents  = 1 << 17 // of each of three sizes
+	xdpSessions  = 16384
+)
+
+// xdpPath answers in the driver what stands in the kernel's tables, and as
+// lookup=udp what does not.
+type xdpPath struct{}
+
+func (xdpPath) About() datapath.Info {
+	return datapath.Info{
+		Operation: datapath.Lookup,
+		Name:      "xdp",
+		Summary:   "answered in the network driver by an XDP program; what it can't answer, as lookup=udp",
+		EBPF:      true,
+		Supported: kernel.Supported,
+		Proof:     []string{xdpPrefix + kernel.Answered.String()},
+	}
+}
+
+func (xdpPath) Listen(ctx context.Context, address netip.AddrPort, options Options) (Server, error) {
+	behind, err := udpPath{}.Listen(ctx, address, options)
+	if err != nil {
+		return nil, err
+	}
+	s := &xdpServer{Server: behind}
+	if err := s.attach(options.Counters); err != nil {
+		return nil, errors.Join(fmt.Errorf("lookup=xdp at %s: %w", behind.Address(), err), s.Close())
+	}
+	return s, nil
+}
+
+// xdpServer is the program in the kernel and the server behind it.
+type xdpServer struct {
+	Server
+	table      *kernel.Table
+	attachment *kernel.Attachment
+}
+
+func (s *xdpServer) attach(counters *datapath.Counters) error {
+	at := s.Address()
+	device, err := deviceOf(at.Addr())
+	if err != nil {
+		return err
+	}
+	o := kernel.Options{Port: at.Port(), Entries: xdpEntries, Locations: xdpLocations, Contents: xdpContents, Sessions: xdpSessions}
+	if at.Addr().Is4() {
+		o.IPv4 = at.Addr().As4()
+	} else {
+		o.IPv6 = at.Addr().As16()
+	}
+	if s.table, err = kernel.Open(o); err != nil {
+		return err
+	}
+	if s.attachment, err = s.table.Attach(device); err != nil {
+		return err
+	}
+	counters.Counter(xdpPrefix + "mode_" + string(s.attachment.Mode)).Store(1)
+	counters.AddSource(s.count)
+	return nil
+}
+
+// count adds what became of the packets to a snapshot of counters.
+func (s *xdpServer) count(counts map[string]int64) {
+	outcomes, err := s.table.Outcomes()
+	if err != nil {
+		return // the server is closed
+	}
+	for outcome, n := range outcomes {
+		counts[xdpPrefix+outcome.String()] = int64(n)
+	}
+}
+
+// deviceOf returns the network interface that has an address.
+func deviceOf(address netip.Addr) (string, error) {
+	if address.IsUnspecified() {
+		return "", errors.New("the program needs the address of one network interface: say which one to answer lookups on")
+	}
+	devices, err := net.Interfaces()
+	if err != nil {
+		return "", err
+	}
+	for _, device := range devices {
+		addresses, err := device.Addrs()
+		if err != nil {
+			return "", err
+		}
+		for _, a := range addresses {
+			if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Unmap() == address {
+				return device.Name, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("no network interface has the address %s", address)
+}
+
+// Tables implements Server.
+func (s *xdpServer) Tables() *Tables { return &Tables{s.table, s.attachment.Close} }
+
+func (s *xdpServer) Serve(ctx context.Context, resolver Resolver) error {
+	return errors.Join(s.Server.Serve(ctx, resolver), s.detach())
+}
+
+func (s *xdpServer) Close() error { return errors.Join(s.Server.Close(), s.detach()) }
+
+func (s *xdpServer) detach() error {
+	var failed error
+	if s.attachment != nil {
+		failed = s.attachment.Close()
+	}
+	if s.table != nil {
+		failed = errors.Join(failed, s.table.Close())
+	}
+	return failed
+}

@@ -203,14 +203,19 @@ func (u *user) exists(name string) bool {
 // lookup asks for a path with a datagram.
 func (u *user) lookup(name string, flags uint16) wire.LookupAnswer {
 	u.t.Helper()
-	q := wire.LookupRequest{Session: u.session, Start: wire.RootInode, Flags: flags}
+	a, err := u.transport.Lookup(u.t.Context(), u.request(name, flags))
+	require.NoError(u.t, err)
+	return a
+}
+
+// request makes the lookup of a path.
+func (u *user) request(name string, flags uint16) *wire.LookupRequest {
+	q := &wire.LookupRequest{Session: u.session, Start: wire.RootInode, Flags: flags}
 	for _, part := range node(name).Names {
 		q.Names[q.Components] = u.server.hash(part)
 		q.Components++
 	}
-	a, err := u.transport.Lookup(u.t.Context(), &q)
-	require.NoError(u.t, err)
-	return a
+	return q
 }
 
 // list reads a directory page by page.

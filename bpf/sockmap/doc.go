@@ -35,8 +35,8 @@
 // On an Ingress's connections use plain reads and writes. The reader's splice does
 // not see redirected bytes: it says there is nothing, and whoever waits for more
 // waits for ever (Go's TCPConn.WriteTo, and ReadFrom of another TCPConn). sendfile
-// into such a connection works, but since Linux 6.5 the kernel copies the pages
-// into the message; so does MSG_ZEROCOPY.
+// into such a connection works, but the kernel (6.18) copies the pages into the
+// message. So it does for MSG_ZEROCOPY, and never reports that send's completion.
 //
 // # Relay: from one connection to another
 //

@@ -156,7 +156,8 @@ func (in *Ingress) Joined(conn *net.TCPConn) (bool, error) {
 	return true, nil
 }
 
-// Flow counts the bytes that were given to send in one direction.
+// Flow counts the bytes that were given to send in one direction. What TCP had no
+// room for, and was therefore sent again, is counted each time.
 type Flow struct {
 	RedirectedBytes    uint64
 	RedirectedMessages uint64

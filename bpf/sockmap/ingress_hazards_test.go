@@ -283,8 +283,8 @@ func TestAnswererGone(t *testing.T) {
 	}, 5*time.Second, time.Millisecond)
 }
 
-// A page given to sendfile is copied into the redirected message, by Linux 6.5
-// and later at least: an overwrite after sendfile is not seen by the reader.
+// A page given to sendfile is copied into the redirected message: an overwrite
+// after sendfile is not seen by the reader.
 func TestSendfileIsCopied(t *testing.T) {
 	in, asker, answerer := takenPair(t, Config{})
 	path := filepath.Join(t.TempDir(), "replica")

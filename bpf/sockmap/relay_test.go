@@ -68,22 +68,25 @@ func readExactly(t testing.TB, r io.Reader, n int) []byte {
 // The body lies between a header and the next header, all in the queue before
 // the transfer begins, and so in one buffer: its both ends are inside it.
 func TestRelayExactlyTheBody(t *testing.T) {
+	relay := newHop(t).relay
+	moved := uint64(0)
 	for _, size := range []int{1, 100, 4096, 65536, 300_000} {
-		h := newHop(t)
+		h := newHopOf(t, relay)
 		header, body, next := []byte("header"), randomBytes(size), []byte("next header")
 		go h.up.Write(append(append(append([]byte{}, header...), body...), next...))
 		assert.Equal(t, header, readExactly(t, h.from, len(header)))
 		_, err := h.to.Write([]byte("before "))
 		require.NoError(t, err)
-		moved, err := h.move(size)
+		n, err := h.move(size)
 		require.NoError(t, err)
-		assert.EqualValues(t, size, moved)
+		assert.EqualValues(t, size, n)
 		_, err = h.to.Write([]byte(" after"))
 		require.NoError(t, err)
 		got := readExactly(t, h.down, len("before ")+size+len(" after"))
 		assert.True(t, bytes.Equal([]byte("before "+string(body)+" after"), got), size)
 		assert.Equal(t, next, readExactly(t, h.from, len(next)))
-		assert.EqualValues(t, size, h.counts(t).RedirectedBytes)
+		moved += uint64(size)
+		assert.Equal(t, moved, h.counts(t).RedirectedBytes)
 	}
 }
 
@@ -244,8 +247,9 @@ func TestRelayFromAnUpstreamThatIsReset(t *testing.T) {
 
 // Hazard: with its last byte the upstream may end the connection.
 func TestRelayWithTheEndOfTheConnection(t *testing.T) {
+	relay := newHop(t).relay
 	for range 20 {
-		h := newHop(t)
+		h := newHopOf(t, relay)
 		body := randomBytes(50_000)
 		go func() {
 			h.up.Write(body)

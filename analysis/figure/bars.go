@@ -173,7 +173,7 @@ func (b *barPlotter) Plot(canvas draw.Canvas, p *plot.Plot) {
 		}
 		text := r.why
 		if text == "" {
-			text = threeDigits(b.x.at(r.value))
+			text = ThreeDigits(b.x.at(r.value))
 		}
 		drawBeside(canvas, textStyle(noteSize, black), vg.Point{X: toX(b.x.at(r.end())) + 4, Y: toY(y)}, text)
 	}

@@ -60,7 +60,7 @@ func copyBars(s *selection) (*chart, error) {
 	}
 	c := &chart{metrics: copyMetrics(s), grid: plots, legend: copyLegend(roles, used)}
 	if blind := s.kernelBlind(m); len(blind) > 0 {
-		c.notes = append(c.notes, "Copies inside the kernel were not counted for "+strings.Join(blind, ", ")+".")
+		c.warnings = append(c.warnings, "Copies inside the kernel were not counted for "+strings.Join(blind, ", ")+".")
 	}
 	c.alt = altText(s, "Stacked bars, by direction and role,", c.metrics[:1])
 	return c, nil

@@ -198,6 +198,8 @@ func (c contest) label() string {
 		return c.empty
 	case c.alone:
 		return "alone"
+	case c.ratio >= 1000:
+		return ">1000×"
 	case c.ratio >= 10:
 		return fmt.Sprintf("%.0f×", c.ratio)
 	}
@@ -261,7 +263,7 @@ func ratioText(c stats.Comparison) string {
 	if c.Ratio == nil {
 		return "–"
 	}
-	return fmt.Sprintf("%s [%s, %s]", threeDigits(c.Ratio.Value), threeDigits(c.Ratio.Low), threeDigits(c.Ratio.High))
+	return fmt.Sprintf("%s [%s, %s]", ThreeDigits(c.Ratio.Value), ThreeDigits(c.Ratio.Low), ThreeDigits(c.Ratio.High))
 }
 
 func claimText(c contest) string {

@@ -37,6 +37,7 @@ var histogramMetric = results.Metric{
 
 // spread is the distribution of one series' latencies.
 type spread struct {
+	name  string
 	style style
 	cells []string // of the table, before the numbers
 	// all holds the latencies of all repetitions, in nanoseconds.
@@ -53,7 +54,9 @@ func distribution(s *selection) (*chart, error) {
 	}
 	var latencies []float64
 	deepest := 0.0
+	drawn := map[string]bool{}
 	for _, d := range slices.Concat(panels...) {
+		drawn[d.name] = true
 		latencies = append(latencies, d.at(0))
 		for _, percentile := range append(d.shown(), percentileAt(d.deepest())) {
 			sum := d.over(percentile)
@@ -64,7 +67,7 @@ func distribution(s *selection) (*chart, error) {
 	if len(latencies) == 0 {
 		return nil, ErrNoData
 	}
-	c := &chart{metrics: []results.Metric{histogramMetric}, grid: grid{rowHeight: linesHeight}, legend: seriesLegend(s)}
+	c := &chart{metrics: []results.Metric{histogramMetric}, grid: grid{rowHeight: linesHeight}}
 	x := percentileScale(deepest)
 	y := logScale(quantity{"Latency", quantityOf(histogramMetric).units}, latencies)
 	var row []*plot.Plot
@@ -81,6 +84,7 @@ func distribution(s *selection) (*chart, error) {
 	}
 	c.grid.plots = [][]*plot.Plot{row}
 	foldPanels(c, s, horizontal{scale: x})
+	c.legend = s.legend(drawn)
 	c.table = spreadTable(s, panels)
 	c.alt = altText(s, "Latency by percentile", c.metrics)
 	return c, nil
@@ -96,7 +100,7 @@ func (s *selection) spreads() ([][]spread, error) {
 				if err != nil {
 					return nil, err
 				}
-				d.style, d.cells = line.style, s.factorCells(p, line, g)
+				d.name, d.style, d.cells = line.name, line.style, s.factorCells(p, line, g)
 				if d.all.TotalCount() > 0 {
 					panels[i] = append(panels[i], d)
 				}

@@ -5,7 +5,7 @@
 // (see [Kinds]), selects the groups of records that it shows, and lays it out.
 // What comes back is a [Figure]: the drawing, which can be written as SVG, PDF
 // or PNG, and everything a reader needs beside it, namely a table of the very
-// numbers that were drawn, a description in words, and notes.
+// numbers that were drawn, a description in words, and warnings.
 //
 // One file a kind of figure; style.go, scale.go and layout.go are what they
 // share. All that is computed about noise and intervals comes from package
@@ -46,8 +46,8 @@ type Figure struct {
 	// Findings are what the picture says that a plain comparison of its series
 	// doesn't, a sentence each.
 	Findings []string
-	// Notes are warnings about the data. They stand in the picture too.
-	Notes []string
+	// Warnings are about the data. They stand in the picture too.
+	Warnings []string
 	// MinRepetitions and MaxRepetitions are the fewest and most valid
 	// repetitions behind one point.
 	MinRepetitions, MaxRepetitions int
@@ -68,8 +68,8 @@ type chart struct {
 	metrics []results.Metric
 	grid    grid
 	legend  []legendEntry
-	// notes are warnings that only this kind of figure has.
-	notes []string
+	// warnings are those that only this kind of figure has.
+	warnings []string
 	// caption is what the picture needs to be understood.
 	caption  []string
 	findings []string
@@ -183,12 +183,12 @@ func drawOne(run *results.Run, experiment results.PlannedExperiment, spec result
 	}
 	f := &Figure{
 		Name: name, Experiment: experiment, Spec: spec, Metrics: c.metrics,
-		Table: c.table, Alt: c.alt, Findings: c.findings, Notes: append(s.notes(c.metrics), c.notes...),
+		Table: c.table, Alt: c.alt, Findings: c.findings, Warnings: append(s.warnings(c.metrics), c.warnings...),
 	}
 	f.MinRepetitions, f.MaxRepetitions = s.repetitions(c.metrics[0])
 	if len(f.Table.Rows) == 0 {
 		f.Table = s.table(c.metrics)
 	}
-	f.width, f.height, f.paint = lay(c, append(c.caption, f.Notes...))
+	f.width, f.height, f.paint = lay(c, slices.Concat(c.caption, s.absent(), f.Warnings))
 	return f, nil
 }

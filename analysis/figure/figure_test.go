@@ -1,22 +1,288 @@
 package figure
 
 import (
+	"bytes"
 	"cmp"
+	"encoding/xml"
+	"errors"
+	"io"
+	"math/rand/v2"
 	"os"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"gonum.org/v1/plot/font"
+	"gonum.org/v1/plot/vg"
+	"gonum.org/v1/plot/vg/draw"
+	"gonum.org/v1/plot/vg/recorder"
 
 	"waggle/analysis/synthetic"
+	"waggle/results"
 )
 
-func TestLook(t *testing.T) {
-	run := synthetic.Realistic(t)
+// pictures is a directory to leave pictures in, for people to look at:
+// WAGGLE_TEST_PICTURES, or one that is removed.
+func pictures(t *testing.T) string { return cmp.Or(os.Getenv("WAGGLE_TEST_PICTURES"), t.TempDir()) }
+
+func drawAll(t *testing.T, run *results.Run) []*Figure {
 	figures, skipped, err := DrawAll(run)
 	require.NoError(t, err)
 	require.Empty(t, skipped)
-	require.NoError(t, WriteAll(cmp.Or(os.Getenv("LOOK"), t.TempDir()), figures))
+	return figures
+}
+
+func TestEveryKindDraws(t *testing.T) {
+	run := synthetic.Realistic(t)
+	figures := drawAll(t, run)
+	require.NoError(t, WriteAll(pictures(t), figures))
+	drawn := map[string]bool{}
 	for _, f := range figures {
-		t.Log(f.Name, f.Alt, f.Notes)
+		drawn[f.Spec.Kind] = true
+		require.NotEmpty(t, f.Alt)
+		require.NotEmpty(t, f.Table.Rows)
+		for _, row := range f.Table.Rows {
+			require.Len(t, row, len(f.Table.Header), f.Name)
+		}
+		checkText(t, f)
+	}
+	for kind := range Kinds() {
+		if kind != "operations" { // is "throughput" with another metric
+			require.True(t, drawn[kind], "the synthetic run has no figure of kind %s", kind)
+		}
+	}
+}
+
+func TestSameRecordsGiveSameBytes(t *testing.T) {
+	run := synthetic.Realistic(t)
+	shuffled := *run
+	shuffled.Records = slices.Clone(run.Records)
+	rand.New(rand.NewPCG(3, 4)).Shuffle(len(shuffled.Records), func(i, j int) {
+		shuffled.Records[i], shuffled.Records[j] = shuffled.Records[j], shuffled.Records[i]
+	})
+	first, second := drawAll(t, run), drawAll(t, &shuffled)
+	require.Len(t, second, len(first))
+	for i, f := range first {
+		for _, format := range []func(*Figure) ([]byte, error){(*Figure).SVG, (*Figure).PDF, (*Figure).PNG} {
+			a, err := format(f)
+			require.NoError(t, err)
+			b, err := format(second[i])
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(a, b), "%s isn't the same the second time", f.Name)
+		}
+		require.Equal(t, f.Table, second[i].Table)
+	}
+}
+
+func TestPDFHasItsFontAndNoDateOfToday(t *testing.T) {
+	data, err := drawAll(t, synthetic.Realistic(t))[0].PDF()
+	require.NoError(t, err)
+	require.True(t, bytes.Contains(data, []byte("/FontFile2")))
+	require.True(t, bytes.Contains(data, []byte("(D:19700101000000)")))
+}
+
+func TestSeriesLookTheSameInEveryFigure(t *testing.T) {
+	colours := newPalette(synthetic.Realistic(t).Plan)
+	copying := colours.of("copy")
+	require.NotEqual(t, copying, colours.of("sendfile"))
+	require.NotEqual(t, copying.colour, colours.of("floor").colour)
+	colours.of("a name that no plan lists")
+	require.Equal(t, copying, colours.of("copy"))
+	require.Equal(t, copying.colour, colours.of("udp").colour, "another factor's levels may look alike")
+}
+
+// one draws a figure of one experiment whose records are given.
+func one(t *testing.T, spec results.FigureSpec, factors []results.Factor, records ...results.Record) (*Figure, error) {
+	e := results.PlannedExperiment{Name: "ugly", Question: "Why?", Repetitions: 1, Factors: factors, Figures: []results.FigureSpec{spec}}
+	run := &results.Run{Plan: results.Plan{Run: "r", Experiments: []results.PlannedExperiment{e}}}
+	for i, r := range records {
+		r.Schema, r.Run, r.Experiment, r.Trial, r.Source = results.Schema, "r", "ugly", i, results.SourceMeasured
+		run.Records = append(run.Records, r)
+	}
+	figures, skipped, err := DrawAll(run)
+	if err != nil {
+		return nil, err
+	}
+	if len(skipped) > 0 {
+		return nil, skipped[0].Reason
+	}
+	return figures[0], nil
+}
+
+func throughputs(cell results.Cell, values ...float64) []results.Record {
+	var records []results.Record
+	for i, v := range values {
+		records = append(records, results.Record{Repetition: i, Cell: cell, Valid: true, ThroughputBytesPerSecond: &v})
+	}
+	return records
+}
+
+var bySize = results.FigureSpec{Kind: "throughput", Title: "Ugly", X: "size_bytes", Series: "read"}
+
+func TestUglyData(t *testing.T) {
+	unsupported := results.Record{Cell: results.Cell{"read": "xdp", "size_bytes": 4096.0}, Unsupported: true, Reason: "no"}
+	size := func(path string, size float64) results.Cell { return results.Cell{"read": path, "size_bytes": size} }
+	many := throughputs(size("a-path-with-a-name-that-never-ends-and-goes-on", 4096), 1e6, 2e6)
+	for _, path := range []string{"<script>", "données", "\u8def\u5f84", "d", "e", "f", "g & h"} {
+		many = append(many, throughputs(size(path, 4096), 1e3, 1e9)...)
+		many = append(many, throughputs(size(path, 65536), 1e3, 1e9)...)
+	}
+	for name, records := range map[string][]results.Record{
+		"one point":          throughputs(size("copy", 4096), 1e9),
+		"only zeros":         throughputs(size("copy", 4096), 0, 0),
+		"a zero among large": append(throughputs(size("copy", 4096), 0, 0, 0), throughputs(size("copy", 1<<20), 1e9, 1e6, 1e3)...),
+		"a size of zero":     append(throughputs(size("copy", 0), 1e6), throughputs(size("copy", 1<<20), 1e9)...),
+		"huge range":         append(throughputs(size("copy", 1), 1e-17), throughputs(size("copy", 1<<40), 1e18)...),
+		"missing cell":       append(throughputs(size("copy", 4096), 1e6), append(throughputs(size("copy", 1<<20), 1e9), unsupported)...),
+		"many strange names": many,
+		"words and numbers":  append(throughputs(size("copy", 1), 1e6), throughputs(results.Cell{"read": "copy", "size_bytes": "all"}, 2e6)...),
+		"no level of x":      append(throughputs(size("copy", 1), 1e6), throughputs(results.Cell{"read": "floor"}, 2e6)...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := one(t, bySize, nil, records...)
+			require.NoError(t, err)
+			f.Name = "ugly-" + slug(name)
+			require.NoError(t, WriteAll(pictures(t), []*Figure{f}))
+			checkText(t, f)
+			wellFormed(t, f)
+		})
+	}
+}
+
+func TestTooFewRepetitionsStandInThePicture(t *testing.T) {
+	f, err := one(t, bySize, nil, throughputs(results.Cell{"read": "copy", "size_bytes": 1.0}, 1e6, 2e6)...)
+	require.NoError(t, err)
+	svg, err := f.SVG()
+	require.NoError(t, err)
+	require.Contains(t, string(svg), "Too few repetitions (2;")
+	require.Len(t, f.Warnings, 1)
+}
+
+func TestNothingMeasuredIsNoPicture(t *testing.T) {
+	cell := results.Cell{"read": "xdp", "size_bytes": 4096.0}
+	failed := results.Record{Cell: cell, Reason: "a role died"}
+	for kind := range kinds {
+		spec := results.FigureSpec{Kind: kind, Title: "T", X: "size_bytes", Series: "read", Panel: "clients"}
+		_, err := one(t, spec, nil)
+		require.ErrorIs(t, err, ErrNoData, kind)
+		_, err = one(t, spec, nil, failed)
+		require.ErrorIs(t, err, ErrNoData, kind)
+	}
+}
+
+func TestWrongSpecsAreClearErrors(t *testing.T) {
+	records := throughputs(results.Cell{"read": "copy", "size_bytes": 4096.0}, 1e9)
+	for _, c := range []struct {
+		spec results.FigureSpec
+		want string
+	}{
+		{results.FigureSpec{Kind: "pie"}, "draw figure pie of experiment ugly: there is no such kind of figure: use one of copies, cpu, "},
+		{results.FigureSpec{Kind: "throughput", Series: "read"}, "it needs an x factor"},
+		{results.FigureSpec{Kind: "throughput", X: "colour", Series: "read"}, `no cell has the x factor "colour"`},
+		{results.FigureSpec{Kind: "scaling", X: "read"}, "scaling needs a count"},
+		{results.FigureSpec{Kind: "crossover", X: "size_bytes", Series: "read"}, "it needs x, panel"},
+	} {
+		_, err := one(t, c.spec, nil, records...)
+		require.ErrorContains(t, err, c.want)
+		require.NotErrorIs(t, err, ErrNoData)
+	}
+	_, err := one(t, bySize, nil, throughputs(results.Cell{"read": "copy", "size_bytes": 1.0}, 1e300)...)
+	require.ErrorContains(t, err, "can't be drawn")
+
+	var crowd []results.Record
+	for i := range maxSeries + 1 {
+		crowd = append(crowd, throughputs(results.Cell{"read": strings.Repeat("x", i+1), "size_bytes": 1.0}, 1)...)
+	}
+	_, err = one(t, bySize, nil, crowd...)
+	require.ErrorContains(t, err, "narrow it with `where`")
+}
+
+// FuzzDraw looks for records that pass the reader's checks and break a figure.
+func FuzzDraw(f *testing.F) {
+	f.Add(1e9, 2e9, 0.0, 4096.0, 65536.0)
+	f.Add(0.0, 0.0, 0.0, 0.0, 0.0)
+	f.Add(1e18, 1e-18, 5e-324, -1e18, 1e18)
+	f.Add(1.0, 1.0, 1.0, 1.0, 1.0000000001)
+	f.Fuzz(func(t *testing.T, a, b, c, x, y float64) {
+		var records []results.Record
+		for i, cell := range []results.Cell{{"read": "copy", "n": x}, {"read": "floor", "n": x}, {"read": "copy", "n": y}} {
+			v := []float64{a, b, c}[i]
+			r := results.Record{
+				Cell: cell, Valid: true, Repetition: i, ThroughputBytesPerSecond: &v, OperationsPerSecond: &v, OfferedOperationsPerSecond: &a,
+				Latency: &results.Latency{P50: v, P90: v, P99: v, P999: v, Max: v, Mean: v},
+				Copies:  &results.Copies{PerPayloadByte: v, Backend: "sites"},
+			}
+			check := r
+			check.Schema, check.Run, check.Experiment, check.Source = results.Schema, "r", "ugly", results.SourceMeasured
+			if check.Check() != nil {
+				t.Skip()
+			}
+			records = append(records, r)
+		}
+		for kind := range kinds {
+			for _, panel := range []string{"", "n"} {
+				figure, err := one(t, results.FigureSpec{Kind: kind, Title: "F", X: "n", Series: "read", Panel: panel}, nil, records...)
+				if err != nil {
+					continue
+				}
+				wellFormed(t, figure)
+			}
+		}
+	})
+}
+
+func wellFormed(t *testing.T, f *Figure) {
+	svg, err := f.SVG()
+	require.NoError(t, err)
+	for _, wrong := range []string{"NaN", "Inf"} {
+		require.False(t, bytes.Contains(svg, []byte(wrong)), "%s holds %s", f.Name, wrong)
+	}
+	decoder := xml.NewDecoder(bytes.NewReader(svg))
+	for {
+		_, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		require.NoError(t, err)
+	}
+}
+
+// textCanvas remembers where text was drawn, all of it that isn't turned.
+type textCanvas struct {
+	recorder.Canvas
+	w, h   vg.Length
+	turned int
+	boxes  []textBox
+}
+
+type textBox struct {
+	text string
+	vg.Rectangle
+}
+
+func (c *textCanvas) Size() (w, h vg.Length) { return c.w, c.h }
+func (c *textCanvas) Rotate(r float64)       { c.turned++; c.Canvas.Rotate(r) }
+func (c *textCanvas) Pop()                   { c.turned = 0; c.Canvas.Pop() }
+func (c *textCanvas) FillString(face font.Face, at vg.Point, text string) {
+	if c.turned > 0 || strings.TrimSpace(text) == "" {
+		return
+	}
+	const capitals = 0.7 // of the font's size, all that can be seen of most text
+	size := vg.Point{X: face.Width(text), Y: capitals * face.Font.Size}
+	c.boxes = append(c.boxes, textBox{text, vg.Rectangle{Min: at, Max: at.Add(size)}})
+}
+
+// checkText fails if any text leaves the picture or runs into another.
+func checkText(t *testing.T, f *Figure) {
+	c := &textCanvas{w: f.width, h: f.height}
+	f.paint(draw.New(c))
+	for i, a := range c.boxes {
+		require.True(t, a.Min.X >= 0 && a.Max.X <= f.width && a.Min.Y >= 0 && a.Max.Y <= f.height,
+			"%s: %q leaves the picture: %v of %v x %v", f.Name, a.text, a.Rectangle, f.width, f.height)
+		for _, b := range c.boxes[:i] {
+			apart := a.Max.X <= b.Min.X || b.Max.X <= a.Min.X || a.Max.Y <= b.Min.Y || b.Max.Y <= a.Min.Y
+			require.True(t, apart, "%s: %q runs into %q", f.Name, a.text, b.text)
+		}
 	}
 }

@@ -29,7 +29,7 @@ func floorRatio(s *selection) (*chart, error) {
 	c.table = Table{Header: append(s.factorHeader(), "Share of "+baseline+" [95 %]", "n")}
 	panels := make([][]curve, len(s.panels))
 	highest := 1.0
-	var names []string
+	drawn := map[string]bool{}
 	for i, p := range s.panels {
 		for _, line := range p.series {
 			k := curve{name: line.name, style: line.style}
@@ -47,13 +47,11 @@ func floorRatio(s *selection) (*chart, error) {
 			}
 			if len(k.points) > 0 {
 				panels[i] = append(panels[i], k)
-				if !slices.Contains(names, k.name) {
-					names = append(names, k.name)
-				}
+				drawn[k.name] = true
 			}
 		}
 	}
-	if len(names) == 0 {
+	if len(drawn) == 0 {
 		return nil, fmt.Errorf("no cell has a %s=%s beside it to be compared with: %w", s.spec.Series, baseline, ErrNoData)
 	}
 	y := linearScale(quantity{"Share of " + baseline, []unit{{"%", 0.01}}}, 0, highest)
@@ -69,10 +67,7 @@ func floorRatio(s *selection) (*chart, error) {
 	}
 	c.grid.plots = [][]*plot.Plot{row}
 	foldPanels(c, s, axis)
-	for _, name := range names {
-		c.legend = append(c.legend, legendEntry{name: name, style: s.colours.of(name)})
-	}
-	c.legend = append(c.legend, legendEntry{name: baseline, style: limitStyle})
+	c.legend = append(s.legend(drawn), legendEntry{name: baseline, style: limitStyle})
 	c.findings = shareFindings(s, baseline, panels)
 	c.alt = fmt.Sprintf("Line chart of throughput as a share of %s, by %s. The numbers are in the table.", baseline, FactorName(s.spec.X))
 	return c, nil
@@ -85,6 +80,10 @@ func shareFindings(s *selection, baseline string, panels [][]curve) []string {
 		return fmt.Sprintf("%s [%s, %s] (%s)", percent(p.y), percent(p.low), percent(p.high), p.name)
 	}
 	byShare := func(a, b point) int { return cmp.Compare(a.y, b.y) }
+	limit := baseline
+	if baseline == floorLevel {
+		limit = "the floor"
+	}
 	var findings []string
 	for i, curves := range panels {
 		for _, k := range curves {
@@ -93,9 +92,9 @@ func shareFindings(s *selection, baseline string, panels [][]curve) []string {
 				where = " (" + title + ")"
 			}
 			low, high := slices.MinFunc(k.points, byShare), slices.MaxFunc(k.points, byShare)
-			finding := fmt.Sprintf("%s%s reaches %s of %s", k.name, where, text(high), baseline)
+			finding := fmt.Sprintf("%s%s reaches %s of %s", k.name, where, text(high), limit)
 			if low.x != high.x {
-				finding = fmt.Sprintf("%s%s reaches between %s and %s of %s", k.name, where, text(low), text(high), baseline)
+				finding = fmt.Sprintf("%s%s reaches between %s and %s of %s", k.name, where, text(low), text(high), limit)
 			}
 			findings = append(findings, finding+".")
 		}
@@ -122,7 +121,7 @@ func (s *selection) shareOf(baseline string, g stats.Group, m results.Metric) (s
 	return stats.Interval{}, false
 }
 
-func percent(ratio float64) string { return threeDigits(100*ratio) + " %" }
+func percent(ratio float64) string { return ThreeDigits(100*ratio) + " %" }
 
 var limitStyle = style{colour: black, dashes: []vg.Length{4, 2}, marker: noMarker{}}
 

@@ -43,7 +43,7 @@ func latency(s *selection) (*chart, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.caption = []string{fmt.Sprintf("Ringed: the highest load sustained (%.0f %% carried out).", 100*sustained)}
+	c.caption = append(c.caption, fmt.Sprintf("Ringed: the highest load sustained (%.0f %% carried out).", 100*sustained))
 	c.findings = []string{"Highest load sustained: " + s.kneeText(knees) + "."}
 	c.table = s.table(append([]results.Metric{offeredLoad, metricNamed(results.OperationRate)}, c.metrics...))
 	return c, nil

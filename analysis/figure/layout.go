@@ -42,10 +42,13 @@ type filling struct {
 	hatch  hatch
 }
 
-func seriesLegend(s *selection) []legendEntry {
+// legend explains the series that were drawn.
+func (s *selection) legend(drawn map[string]bool) []legendEntry {
 	var entries []legendEntry
 	for _, name := range s.names {
-		entries = append(entries, legendEntry{name: name, style: s.colours.of(name)})
+		if drawn[name] {
+			entries = append(entries, legendEntry{name: name, style: s.colours.of(name)})
+		}
 	}
 	return entries
 }

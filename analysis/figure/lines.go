@@ -54,9 +54,8 @@ func factorAxis(s *selection) (horizontal, error) {
 	if len(levels) == 0 {
 		return horizontal{}, fmt.Errorf("no cell has the x factor %q", s.spec.X)
 	}
-	sc, position := factorScale(s.spec.X, levels)
-	_, isNumber := levels[0].(float64)
-	return horizontal{scale: sc, nominal: !isNumber, at: func(g stats.Group) (float64, bool) {
+	sc, position, nominal := factorScale(s.spec.X, levels)
+	return horizontal{scale: sc, nominal: nominal, at: func(g stats.Group) (float64, bool) {
 		level, ok := g.Cell[s.spec.X]
 		if !ok {
 			return 0, false
@@ -92,7 +91,8 @@ func linesOf(names ...string) func(*selection) (*chart, error) {
 }
 
 func lineChart(s *selection, axis horizontal, names ...string) (*chart, error) {
-	c := &chart{legend: seriesLegend(s), grid: grid{rowHeight: linesHeight}}
+	c := &chart{grid: grid{rowHeight: linesHeight}}
+	drawn := map[string]bool{}
 	for _, name := range names {
 		m := metricNamed(name)
 		if !s.drawable(m) {
@@ -102,6 +102,9 @@ func lineChart(s *selection, axis horizontal, names ...string) (*chart, error) {
 		row := make([][]curve, len(s.panels))
 		for i, p := range s.panels {
 			row[i] = curvesOf(p, axis, m)
+			for _, k := range row[i] {
+				drawn[k.name] = drawn[k.name] || len(k.points) > 0
+			}
 		}
 		c.grid.plots = append(c.grid.plots, plotRow(s, axis, quantityOf(m), row))
 	}
@@ -109,8 +112,21 @@ func lineChart(s *selection, axis horizontal, names ...string) (*chart, error) {
 		return nil, ErrNoData
 	}
 	foldPanels(c, s, axis)
+	c.legend = s.legend(drawn)
+	c.caption = s.unplaced(axis)
 	c.alt = altText(s, "Line chart", c.metrics)
 	return c, nil
+}
+
+// unplaced names the series with numbers that have no place on the x axis.
+func (s *selection) unplaced(axis horizontal) []string {
+	without := map[string]bool{}
+	for _, g := range s.groups {
+		if _, ok := axis.at(g); !ok && len(g.Records) > 0 {
+			without[s.curveName(g)] = true
+		}
+	}
+	return appendNames(nil, "Not drawn, because without a value for the x axis: ", without)
 }
 
 func curvesOf(p panel, axis horizontal, m results.Metric) []curve {

@@ -45,9 +45,10 @@ func (f *Figure) svg(withFont bool) ([]byte, error) {
 		return nil, err
 	}
 	// The canvas has no way to say what the picture shows.
-	title := fmt.Sprintf(">\n<title>%s</title>\n<desc>%s</desc>\n", html.EscapeString(f.Spec.Title), html.EscapeString(f.Alt))
-	text := strings.Replace(string(data), ">\n", title, 1)
-	return []byte(text), nil
+	prolog, element, _ := strings.Cut(string(data), "<svg")
+	attributes, content, _ := strings.Cut(element, ">")
+	return fmt.Appendf(nil, "%s<svg%s>\n<title>%s</title>\n<desc>%s</desc>%s",
+		prolog, attributes, html.EscapeString(f.Spec.Title), html.EscapeString(f.Alt), content), nil
 }
 
 // PNG gives the figure as pixels.

@@ -57,7 +57,7 @@ func (q quantity) unitFor(v float64) unit {
 // text writes a value with its unit, three digits long.
 func (q quantity) text(v float64) string {
 	u := q.unitFor(v)
-	return strings.TrimSpace(threeDigits(v/u.size) + spaced(u.name))
+	return strings.TrimSpace(ThreeDigits(v/u.size) + spaced(u.name))
 }
 
 // spaced puts a blank before a unit that is a word: "3 MB/s", but "3/s" and
@@ -69,7 +69,8 @@ func spaced(unit string) string {
 	return " " + unit
 }
 
-func threeDigits(v float64) string {
+// ThreeDigits writes a number with three significant digits, or two decimals.
+func ThreeDigits(v float64) string {
 	switch a := math.Abs(v); {
 	case a == 0:
 		return "0"
@@ -186,7 +187,7 @@ func (q quantity) logTicks(low, high float64) []plot.Tick {
 		for digit := 1; digit <= 9; digit++ {
 			v := float64(digit) * math.Pow10(exponent)
 			position := math.Log10(v)
-			if position < low || position > high {
+			if position < low || position > high || digit > 1 && every > 1 {
 				continue
 			}
 			labelled := digit == 1 && exponent%every == 0 ||
@@ -207,8 +208,8 @@ func (q quantity) tickText(v float64) string {
 }
 
 // factorScale makes the scale of a factor along the x axis: logarithmic to base
-// 2 or linear for numbers, evenly spaced for words.
-func factorScale(factor string, levels []any) (s scale, position func(level any) float64) {
+// 2 or linear for numbers, evenly spaced (and nominal) for words.
+func factorScale(factor string, levels []any) (s scale, position func(level any) float64, nominal bool) {
 	numbers := make([]float64, 0, len(levels))
 	for _, level := range levels {
 		if f, ok := level.(float64); ok {
@@ -216,10 +217,11 @@ func factorScale(factor string, levels []any) (s scale, position func(level any)
 		}
 	}
 	if len(numbers) < len(levels) {
-		return nominalScale(factor, levels)
+		s, position = nominalScale(factor, levels)
+		return s, position, true
 	}
 	s = numberScale(factor, numbers)
-	return s, func(level any) float64 { return s.at(level.(float64)) }
+	return s, func(level any) float64 { return s.at(level.(float64)) }, false
 }
 
 func nominalScale(factor string, levels []any) (scale, func(any) float64) {
@@ -237,7 +239,7 @@ func nominalScale(factor string, levels []any) (scale, func(any) float64) {
 func numberScale(factor string, levels []float64) scale {
 	smallest, largest := extremes(levels)
 	s := scale{at: func(v float64) float64 { return v }, label: FactorName(factor)}
-	if slices.Min(levels) >= 0 && largest >= 4*smallest {
+	if slices.Min(levels) >= 0 && smallest > 0 && largest >= 4*smallest {
 		s.at = func(v float64) float64 {
 			if v <= 0 {
 				return math.Log2(smallest) - 1

@@ -53,6 +53,9 @@ func selectGroups(run *results.Run, experiment results.PlannedExperiment, spec r
 	if len(s.groups) == 0 {
 		return nil, ErrNoData
 	}
+	if err := s.checkRange(); err != nil {
+		return nil, err
+	}
 	s.others = s.otherFactors()
 	levels := []any{nil}
 	if spec.Panel != "" {
@@ -75,6 +78,35 @@ func selectGroups(run *results.Run, experiment results.PlannedExperiment, spec r
 		return nil, fmt.Errorf("%d panels are more than %d: narrow it with `where`", len(s.panels), maxPanels)
 	}
 	return s, nil
+}
+
+// Values beyond these can't have been measured, and would overflow on their way
+// into a picture.
+const (
+	smallestValue = 1e-18
+	largestValue  = 1e18
+)
+
+func (s *selection) checkRange() error {
+	outside := func(v float64) bool {
+		return math.Abs(v) > largestValue || v != 0 && math.Abs(v) < smallestValue
+	}
+	for _, g := range s.groups {
+		for factor, level := range g.Cell {
+			if f, ok := level.(float64); ok && outside(f) {
+				return fmt.Errorf("level %v of factor %s can't be drawn: it is beyond %g", f, factor, largestValue)
+			}
+		}
+		for _, m := range append(results.Metrics(), offeredLoad) {
+			for _, v := range g.Sample(m).Values() {
+				if outside(v) {
+					return fmt.Errorf("%s of %v %s in cell %s can't be drawn: values go from %g to %g",
+						m.Label, v, m.Unit, g.Cell, smallestValue, largestValue)
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // otherFactors finds what varies among the groups and has no place in the
@@ -182,12 +214,18 @@ func (s *selection) repetitions(m results.Metric) (fewest, most int) {
 	return fewest, most
 }
 
-// notes are the warnings that the data call for, whatever the kind of figure.
-func (s *selection) notes(metrics []results.Metric) []string {
+// warnings are those that the data call for, whatever the kind of figure.
+func (s *selection) warnings(metrics []results.Metric) []string {
 	var notes []string
 	if n, _ := s.repetitions(metrics[0]); n < stats.EnoughRepetitions {
 		notes = append(notes, fmt.Sprintf("Too few repetitions (%d; a 95 %% interval needs %d): bars span all of them.", n, stats.EnoughRepetitions))
 	}
+	return notes
+}
+
+// absent says what has no point or bar in the figure.
+func (s *selection) absent() []string {
+	var notes []string
 	unsupported, invalid := map[string]bool{}, map[string]bool{}
 	for _, g := range s.groups {
 		switch _, not := g.Unsupported(); {

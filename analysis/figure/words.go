@@ -9,9 +9,6 @@ import (
 	"waggle/results"
 )
 
-// ValueText is a metric's value for people, with its unit.
-func ValueText(m results.Metric, v float64) string { return quantityOf(m).text(v) }
-
 // sizeSuffix marks factors that hold a number of bytes.
 const sizeSuffix = "_bytes"
 
@@ -62,6 +59,15 @@ func FactorLevel(factor string, level any) string {
 			name = strings.TrimSuffix(name, "s")
 		}
 		return text + " " + name
+	}
+	return LevelText(factor, level)
+}
+
+// PlaceText is a level of a figure's x factor within a sentence: "64 KiB", but
+// "4 clients".
+func PlaceText(factor string, level any) string {
+	if _, isNumber := level.(float64); isNumber && !strings.HasSuffix(factor, sizeSuffix) {
+		return FactorLevel(factor, level)
 	}
 	return LevelText(factor, level)
 }

@@ -45,6 +45,9 @@ func conclude(run *results.Run, f *figure.Figure) (against string, sentences []S
 	contests := c.contests()
 	for _, contest := range contests {
 		for _, p := range contest.places {
+			if p.comparison.Baseline.N == 0 || p.comparison.Treatment.N == 0 {
+				continue // said where the cell is listed as left out
+			}
 			for _, w := range p.comparison.Warnings {
 				if !slices.Contains(warnings, w) {
 					warnings = append(warnings, w)
@@ -213,12 +216,20 @@ func (c *comparer) text(contest contest) string {
 	where := func(chosen []place) string { return c.where(contest.places, chosen) }
 	add(stats.Better, func(p []place) string { return "wins" + where(p) + ", " + c.by(p) })
 	add(stats.Worse, func(p []place) string { return "loses" + where(p) + ", " + c.by(p) })
-	add(stats.NoDifference, func(p []place) string { return "makes no difference" + where(p) })
+	add(stats.NoDifference, func(p []place) string { return noDifference(p[0]) + where(p) })
 	add(stats.Undecided, func(p []place) string { return "is undecided" + where(p) + " (" + reasons(p) + ")" })
 	if reason, ok := anyUnsupported(contest.places); ok {
 		parts = append(parts, "is not supported on this machine ("+reason+")")
 	}
 	return strings.Join(parts, "; ") + "."
+}
+
+func noDifference(p place) string {
+	if p.comparison.Exact {
+		return "makes no difference"
+	}
+	what, _, _ := strings.Cut(p.comparison.Reason, ":")
+	return "makes " + what
 }
 
 func unsupported(p place) bool {
@@ -253,12 +264,12 @@ func (c *comparer) where(all, chosen []place) string {
 	if factor == "" || chosen[0].x == nil {
 		return ""
 	}
-	text := func(p place) string { return figure.LevelText(factor, p.x) }
+	text := func(p place) string { return figure.PlaceText(factor, p.x) }
 	first, last := indexOf(all, chosen[0]), indexOf(all, chosen[len(chosen)-1])
 	_, numbers := chosen[0].x.(float64)
 	switch {
 	case len(chosen) == len(all) && len(all) > 1:
-		return " at every " + strings.ToLower(figure.FactorName(factor))
+		return " at every " + singular(figure.FactorName(factor))
 	case len(chosen) == 1:
 		return " at " + text(chosen[0])
 	case numbers && last-first == len(chosen)-1 && last == len(all)-1:
@@ -273,6 +284,15 @@ func (c *comparer) where(all, chosen []place) string {
 		names = append(names, text(p))
 	}
 	return " at " + strings.Join(names, ", ")
+}
+
+// singular makes "every number of clients" of a factor that counts.
+func singular(factor string) string {
+	factor = strings.ToLower(factor)
+	if strings.HasSuffix(factor, "s") {
+		return "number of " + factor
+	}
+	return factor
 }
 
 func indexOf(all []place, p place) int {
@@ -301,7 +321,10 @@ func (c *comparer) by(places []place) string {
 		if w.x == nil {
 			return ""
 		}
-		return " at " + figure.LevelText(c.figure.Spec.X, w.x)
+		return " at " + figure.PlaceText(c.figure.Spec.X, w.x)
+	}
+	if c := high.comparison; c.Exact && len(wins) == 1 {
+		return fmt.Sprintf("by %s (%s instead of %s)", times(high.ratio), figure.ThreeDigits(c.Treatment.Median), figure.ThreeDigits(c.Baseline.Median))
 	}
 	if len(wins) == 1 || times(low.ratio) == times(high.ratio) {
 		return "by " + times(high.ratio)
@@ -320,9 +343,9 @@ func aboveOne(r stats.Interval) stats.Interval {
 
 func times(r stats.Interval) string {
 	if r.Low == r.High {
-		return fmt.Sprintf("%.3g×", r.Value)
+		return figure.ThreeDigits(r.Value) + "×"
 	}
-	return fmt.Sprintf("%.3g× [%.3g, %.3g]", r.Value, r.Low, r.High)
+	return fmt.Sprintf("%s× [%s, %s]", figure.ThreeDigits(r.Value), figure.ThreeDigits(r.Low), figure.ThreeDigits(r.High))
 }
 
 // Answer is what one figure adds to the opening of a report.
@@ -337,12 +360,15 @@ type Answer struct {
 const mostPoints = 8
 
 // answers puts an experiment's main conclusions together: those of its first
-// figure that compares something, and what its figures found themselves.
+// figure that compares something, and what its figures found themselves. What
+// the opening says in full isn't said again beside the figure.
 func answers(figures []Figure) []Answer {
 	var all []Answer
-	for _, f := range figures {
+	for i, f := range figures {
 		if len(f.Conclusions) > 0 {
-			all = append(all, newAnswer(f.Against, f.Conclusions))
+			a := newAnswer(f.Against, f.Conclusions)
+			all = append(all, a)
+			figures[i].Repeated = a.Left == 0
 			break
 		}
 	}

@@ -33,7 +33,7 @@ func (r *Report) Markdown() []byte {
 	if len(r.Warnings) > 0 {
 		fmt.Fprintf(&b, "\n## Warnings\n\n")
 		for _, w := range r.Warnings {
-			fmt.Fprintf(&b, "- %s\n", escape(w))
+			fmt.Fprintf(&b, "- %s\n", escape(w.String()))
 		}
 	}
 	r.writeRejected(&b)

@@ -32,7 +32,20 @@ type Report struct {
 	Experiments                  []Experiment
 	// Rejected are the cells that gave no numbers in some or all trials.
 	Rejected []Rejected
-	Warnings []string
+	Warnings []Warning
+}
+
+// Warning is something to know before believing a report.
+type Warning struct {
+	Text    string
+	Figures []string
+}
+
+func (w Warning) String() string {
+	if len(w.Figures) == 0 {
+		return w.Text + "."
+	}
+	return w.Text + ": " + strings.Join(w.Figures, "; ") + "."
 }
 
 // Experiment is an experiment's part of a report.
@@ -50,6 +63,8 @@ type Figure struct {
 	// Conclusions compare the series with the baseline, which Against names.
 	Against     string
 	Conclusions []Sentence
+	// Repeated says that the report's opening has the conclusions.
+	Repeated bool
 	// Method says how the numbers were come by.
 	Method string
 }
@@ -83,7 +98,7 @@ func Make(run *results.Run, figures []*figure.Figure, skipped []figure.Skipped) 
 		r.addRejected(run, planned.Name)
 	}
 	if run.Environment.Dirty {
-		r.warn("The program was built from a changed working tree: its commit doesn't say what ran.")
+		r.warn("The program was built from a changed working tree: its commit doesn't say what ran")
 	}
 	if len(run.Records) == 0 {
 		return nil, fmt.Errorf("make report: the run has no records: run or resume it first")
@@ -107,19 +122,25 @@ func (r *Report) Write(dir string) error {
 }
 
 func (r *Report) addFigure(run *results.Run, f *figure.Figure) Figure {
-	for _, note := range f.Notes {
-		r.warn(f.Spec.Title + ": " + note)
-	}
 	against, conclusions, warnings := conclude(run, f)
-	for _, w := range warnings {
-		r.warn(f.Spec.Title + ": " + w)
+	for _, w := range append(warnings, f.Warnings...) {
+		r.warn(w, f.Spec.Title)
 	}
 	return Figure{Figure: f, Against: against, Conclusions: conclusions, Method: method(run, f)}
 }
 
-func (r *Report) warn(text string) {
-	if !slices.Contains(r.Warnings, text) {
-		r.Warnings = append(r.Warnings, text)
+// warn adds a warning, and the figure it is about if it is about one.
+func (r *Report) warn(text string, figures ...string) {
+	text = strings.TrimSuffix(text, ".")
+	i := slices.IndexFunc(r.Warnings, func(w Warning) bool { return w.Text == text })
+	if i < 0 {
+		i = len(r.Warnings)
+		r.Warnings = append(r.Warnings, Warning{Text: text})
+	}
+	for _, f := range figures {
+		if !slices.Contains(r.Warnings[i].Figures, f) {
+			r.Warnings[i].Figures = append(r.Warnings[i].Figures, f)
+		}
 	}
 }
 
@@ -169,6 +190,6 @@ func (r *Report) addRejected(run *results.Run, experiment string) {
 		}
 	}
 	if r.Invalid > 0 {
-		r.warn("Some trials are invalid and took no part in any number: see what was left out.")
+		r.warn("Some trials are invalid and took no part in any number: see what was left out")
 	}
 }

@@ -3,5 +3,3 @@ package meta
 const crashDirectory = "WAGGLE_TEST_META_DIRECTORY"
 
 func serveUntilKilled(directory string) int { return 0 }
-
-func (u *user) checkClean() {}

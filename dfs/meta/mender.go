@@ -134,19 +134,13 @@ func (m *mender) work(ctx context.Context, due chores) (again chores, err error)
 func (m *mender) find() (found []place, err error) {
 	r := m.s.published.snapshot()
 	defer r.close()
-	var failed error
-	err = scanTable(r.state(), tableChunk, func(k key, value []byte) bool {
-		var c *chunk
-		if c, failed = decodeChunk(value); failed != nil {
-			return false
-		}
-		p := place{k.number(), k.second()}
+	err = m.s.scanChunks(r, func(p place, c *chunk) {
 		if n := r.inode(p.inode); n != nil && m.needs(n, c) {
 			found = append(found, p)
 		}
-		return r.err == nil
+		r.forgive()
 	})
-	return found, errors.Join(err, failed, r.err)
+	return found, err
 }
 
 // needs says whether there is something to be mended that can be mended.

@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"errors"
 	"hash/maphash"
 	"sync"
 	"sync/atomic"
@@ -112,6 +113,16 @@ func (r *reader) close() {
 		r.view.release()
 		r.view = nil
 	}
+}
+
+// forgive goes on after a record that can't be read: it is as if there were
+// none. It says whether there was one.
+func (r *reader) forgive() bool {
+	damaged := errors.Is(r.err, errDamaged)
+	if damaged {
+		r.err = nil
+	}
+	return damaged
 }
 
 func (r *reader) state() *view {

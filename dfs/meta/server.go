@@ -128,6 +128,7 @@ type Server struct {
 	places    placeLocks
 	making    making
 	mender    *mender
+	checking  sync.Mutex    // held by the one check that runs
 	repaired  *atomic.Int64 // replicas made anew
 	chunkIDs  struct {
 		sync.Mutex

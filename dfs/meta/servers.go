@@ -344,6 +344,8 @@ func (s *Server) ReportReplicas(ctx context.Context, q *control.ReplicaReport) (
 		r.close()
 		at, c := r.findChunk(state.Chunk)
 		switch {
+		case r.forgive():
+			s.log.Error("whose a replica is can't be read; run fsck", "chunk", state.Chunk)
 		case inMaking:
 		case c == nil:
 			verdict.Delete = append(verdict.Delete, state.Chunk)
@@ -404,21 +406,29 @@ func (s *Server) missing(r *reader, id uint32) ([]place, error) {
 	reported, createdBelow := server.reported, server.createdBelow
 	server.reported = nil
 	s.servers.mu.Unlock()
-	var found []place
-	var failed error
 	r.close()
-	err := scanTable(r.state(), tableChunk, func(k key, value []byte) bool {
-		var c *chunk
-		if c, failed = decodeChunk(value); failed != nil {
-			return false
+	var found []place
+	err := s.scanChunks(r, func(p place, c *chunk) {
+		if _, there := reported[c.id]; !there && c.id < createdBelow && slices.Contains(c.servers, id) {
+			found = append(found, p)
 		}
-		_, there := reported[c.id]
-		if !there && c.id < createdBelow && slices.Contains(c.servers, id) {
-			found = append(found, place{k.number(), k.second()})
+	})
+	return found, err
+}
+
+// scanChunks visits the records of all chunks. One that can't be read is passed
+// over, so that it does no more harm than it must.
+func (s *Server) scanChunks(r *reader, visit func(p place, c *chunk)) error {
+	return scanTable(r.state(), tableChunk, func(k key, value []byte) bool {
+		p := place{k.number(), k.second()}
+		c, err := decodeChunk(value)
+		if err != nil {
+			s.log.Error("a chunk can't be read; run fsck", "inode", p.inode, "index", p.index, "error", err)
+			return true
 		}
+		visit(p, c)
 		return true
 	})
-	return found, errors.Join(err, failed)
 }
 
 // findChunk returns a chunk's place and record, nil if no file has it.

@@ -217,20 +217,15 @@ func (s *Server) Cluster(ctx context.Context, _ *control.Empty) (*control.Cluste
 	if t != nil {
 		reply.Files, reply.Directories, reply.Chunks, reply.LogicalBytes = t.files, t.directories, t.chunks, t.bytes
 	}
-	var failed error
-	err := scanTable(r.state(), tableChunk, func(k key, value []byte) bool {
-		var c *chunk
-		if c, failed = decodeChunk(value); failed != nil {
-			return false
-		}
-		n := r.inode(k.number())
+	err := s.scanChunks(r, func(p place, c *chunk) {
+		n := r.inode(p.inode)
 		alive := slices.DeleteFunc(c.servers, func(id uint32) bool { return !s.servers.alive(id) })
 		if n != nil && len(alive) < int(n.Replication) {
 			reply.ChunksUnderreplicated++
 		}
-		return ctx.Err() == nil
+		r.forgive()
 	})
-	if err := errors.Join(err, failed, r.err); err != nil {
+	if err := errors.Join(err, r.err); err != nil {
 		return nil, storeFailed(err)
 	}
 	return reply, ctx.Err()

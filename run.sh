@@ -22,7 +22,8 @@ build() {
 		echo "run.sh: 'go' is not on the PATH: install Go 1.26 or newer first (https://go.dev/dl)" >&2
 		exit 1
 	}
-	go build -o bin/waggle ./cmd/waggle
+	# With the commit in it, which each run records.
+	go build -buildvcs=auto -o bin/waggle ./cmd/waggle
 }
 
 sweep() {

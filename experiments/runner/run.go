@@ -17,6 +17,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"waggle/bpf/copies"
@@ -125,7 +126,7 @@ func Run(ctx context.Context, o Options) (summary Summary, err error) {
 	if swept, err := topology.Sweep(); err != nil {
 		return summary, fmt.Errorf("clean up after an earlier run: %w", err)
 	} else if len(swept) > 0 {
-		summary.note("cleaned up after %d earlier runs that were killed", len(swept))
+		summary.note("cleaned up after what was killed earlier: %s", strings.Join(swept, ", "))
 	}
 	trials, err := r.open(plans)
 	if err != nil {

@@ -309,7 +309,7 @@ func (s *stage) prepare(ctx context.Context, j *workload.Job) error {
 		need = s.needFloor
 	}
 	if err := need(ctx); err != nil {
-		return err
+		return fmt.Errorf("%w the roles: %w", errStart, err)
 	}
 	j.Meta, j.FloorTCP, j.FloorUDP = s.meta, s.floorTCP, s.floorUDP
 	set := j.DataSet()

@@ -38,7 +38,7 @@ func (r *run) record(ctx context.Context, t planned) (results.Record, error) {
 	record.Valid = err == nil
 	if err != nil {
 		record.Reason = oneLine(err)
-		if failed := r.afterFailure(s, err, &record); failed != nil {
+		if failed := r.afterFailure(s, err); failed != nil {
 			return record, failed
 		}
 	}
@@ -52,19 +52,16 @@ func oneLine(err error) string {
 
 // afterFailure gives up the stage of a trial that failed because a role is no
 // more, or because something has not answered: the next trial gets a new one.
-func (r *run) afterFailure(s *stage, err error, record *results.Record) error {
+func (r *run) afterFailure(s *stage, err error) error {
 	broken := s == nil || s.died() != nil || errors.Is(err, workload.ErrGone) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errStart)
 	if !broken {
 		return nil
 	}
 	if s != nil {
-		if died := s.died(); died != nil {
-			record.Reason = oneLine(fmt.Errorf("%w: %w", died, err))
-		}
 		r.drop(s)
 	}
 	if r.failures++; r.failures > maxFailures {
-		return fmt.Errorf("gave up after roles died or could not start %d times, last: %s", r.failures, record.Reason)
+		return fmt.Errorf("gave up after roles died or could not start %d times, last: %s", r.failures, oneLine(err))
 	}
 	return nil
 }
@@ -94,7 +91,7 @@ func (r *run) try(ctx context.Context, s *stage, t planned, record *results.Reco
 	if err == nil {
 		err = r.fill(record, t, m, result)
 	}
-	return errors.Join(err, s.died())
+	return errors.Join(s.died(), err)
 }
 
 // around carries out a job between two snapshots.
@@ -152,16 +149,7 @@ func fillRates(record *results.Record, t planned, got workload.Result) error {
 	if wanted := t.plan.Trial.Duration.Seconds(); wanted > 0 && t.cell.Parameters.Rate == 0 && got.Seconds < wanted {
 		return fmt.Errorf("the trial ran for %.3f s instead of %.3f s", got.Seconds, wanted)
 	}
-	if got.Verified < got.Bytes && !overwrites(t.cell.Parameters) {
-		return fmt.Errorf("only %d of %d bytes were verified", got.Verified, got.Bytes)
-	}
 	return nil
-}
-
-// overwrites says whether a workload writes some bytes more than once, so that
-// fewer can be read back than were written.
-func overwrites(p spec.Parameters) bool {
-	return p.Workload == spec.SequentialWrite || p.Workload == spec.RandomWrite
 }
 
 // fillProof checks that the counters of the cell's timed paths have grown.

@@ -48,16 +48,13 @@ type figure struct {
 }
 
 // parser turns one file into an Experiment.
-type parser struct {
-	name  string // of the file, for errors
-	paths Paths
-}
+type parser struct{ paths Paths }
 
 // Parse reads an experiment file. Name is the file's, for errors; paths are
 // the data paths that it may ask for. An error is one line that names the file,
 // the line where that is known, the field, and what is allowed.
 func Parse(name string, data []byte, paths Paths) (*Experiment, error) {
-	p := parser{name, paths}
+	p := parser{paths}
 	e, err := p.parse(data)
 	if err != nil {
 		return nil, fmt.Errorf("experiment file %s: %w", name, err)
@@ -116,7 +113,7 @@ func (p parser) experiment(f *file) (*Experiment, error) {
 	if !strings.HasSuffix(f.Question, "?") || strings.ContainsAny(f.Question, "\n\r") || len(f.Question) > 300 {
 		return nil, errors.New("question: must be one line that ends in a question mark, at most 300 bytes")
 	}
-	e := &Experiment{Name: f.Name, Question: f.Question, Metrics: f.Metrics, file: p.name}
+	e := &Experiment{Name: f.Name, Question: f.Question, Metrics: f.Metrics}
 	for _, m := range f.Metrics {
 		if !slices.Contains(metrics, m) {
 			return nil, fmt.Errorf("metrics: %q is unknown: choose from throughput, latency, cpu, copies", m)

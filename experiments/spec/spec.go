@@ -76,8 +76,6 @@ type Experiment struct {
 	Control results.Cell
 	Trials  map[Effort]Trial
 	Figures []results.FigureSpec
-
-	file string
 }
 
 // Factor is a parameter that an experiment varies.

@@ -26,6 +26,7 @@ type trial struct {
 	system   system
 	sessions []session
 	workers  []worker
+	moved    int64 // bytes of payload, those of the warm-up too
 	measured tally
 	counters map[string]int64
 }
@@ -104,7 +105,9 @@ func (t *trial) run(ctx context.Context, p pace) (tally, error) {
 	for i, w := range t.workers {
 		clients[i] = w
 	}
-	return run(ctx, wallClock{time.Now()}, clients, p)
+	done, err := run(ctx, wallClock{time.Now()}, clients, p)
+	t.moved += done.bytes
+	return done, err
 }
 
 // measure is the timed part.
@@ -152,7 +155,16 @@ func (t *trial) verify(ctx context.Context) (int64, error) {
 	for _, n := range parts {
 		all += n
 	}
+	if err == nil && all < t.moved && !t.job.overwrites() {
+		err = fmt.Errorf("only %d of %d bytes were verified", all, t.moved)
+	}
 	return all, err
+}
+
+// overwrites says whether the job writes some bytes more than once: then what
+// was written last is read back, and verified bytes are fewer than moved ones.
+func (j *Job) overwrites() bool {
+	return j.Parameters.Workload == spec.SequentialWrite || j.Parameters.Workload == spec.RandomWrite
 }
 
 func (t *trial) close() error {

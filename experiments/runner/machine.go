@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -14,6 +15,10 @@ import (
 // userHZ is the unit of /proc/stat: on Linux always 1/100 s. A trial's
 // processor time is therefore known to 0.01 s a processor.
 const userHZ = 100
+
+// ticks takes from a difference of seconds what is not a multiple of userHZ, and
+// so only the rounding of large sums.
+func ticks(seconds float64) float64 { return math.Round(seconds*userHZ) / userHZ }
 
 // machineCPU reads the processor time that the whole machine has used.
 func machineCPU() (results.CPU, error) {

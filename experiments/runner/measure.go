@@ -84,8 +84,8 @@ func (m *meter) spent() *results.CPU {
 	}
 	now, was := m.after.cpu, m.before.cpu
 	cpu := &results.CPU{
-		Total: now.Total - was.Total, User: now.User - was.User,
-		System: now.System - was.System, SoftIRQ: now.SoftIRQ - was.SoftIRQ,
+		Total: ticks(now.Total - was.Total), User: ticks(now.User - was.User),
+		System: ticks(now.System - was.System), SoftIRQ: ticks(now.SoftIRQ - was.SoftIRQ),
 		ByRole: map[string]float64{},
 	}
 	for role, used := range m.after.roleCPU {

@@ -95,14 +95,15 @@ static __always_inline struct activity *activity_of(__u16 role)
 	return bpf_map_lookup_elem(&activities, &index);
 }
 
+/* Not on the stack: it is 512 bytes for all nested functions together. */
+static const struct move no_move = {};
+
 static __always_inline void add(struct move_key *key, __u64 calls, __u64 bytes)
 {
 	struct move *m = bpf_map_lookup_elem(&moves, key);
 
 	if (!m) {
-		struct move none = {};
-
-		bpf_map_update_elem(&moves, key, &none, BPF_NOEXIST);
+		bpf_map_update_elem(&moves, key, &no_move, BPF_NOEXIST);
 		m = bpf_map_lookup_elem(&moves, key);
 		if (!m) {
 			COUNT_LOSS(entries);
@@ -247,7 +248,7 @@ static __always_inline __u8 class_of(const struct file_facts *facts)
 	return facts->direct ? CLASS_DIRECT : CLASS_COPY;
 }
 
-static __always_inline void add_input(struct move_key *key, __u64 fd, __s64 result)
+static __noinline void add_input(struct move_key *key, __u64 fd, __s64 result)
 {
 	struct file_facts facts;
 
@@ -257,7 +258,7 @@ static __always_inline void add_input(struct move_key *key, __u64 fd, __s64 resu
 	add_call(key, result);
 }
 
-static __always_inline void add_output(struct move_key *key, __u64 fd, __s64 result)
+static __noinline void add_output(struct move_key *key, __u64 fd, __s64 result)
 {
 	struct file_facts facts;
 
@@ -419,7 +420,7 @@ static long forget_zerocopy(__u32 index, struct notified_sends *n)
 	return 0;
 }
 
-static __noinline void add_notification(struct move_key *key, struct sock *sock,
+static __always_inline void add_notification(struct move_key *key, struct sock *sock,
 				       struct extended_error *e)
 {
 	struct notified_sends n = {};
@@ -465,7 +466,7 @@ static __noinline void read_notifications(struct move_key *key, struct sock *soc
 	}
 }
 
-static __always_inline void add_receive(struct move_key *key, __u64 fd, __u64 flags,
+static __noinline void add_receive(struct move_key *key, __u64 fd, __u64 flags,
 					__s64 result, __u64 capacity)
 {
 	struct file_facts facts;

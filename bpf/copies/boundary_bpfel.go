@@ -59,7 +59,6 @@ type boundaryLosses struct {
 	InFlight  uint64
 	Unread    uint64
 	Compat    uint64
-	Unpaired  uint64
 }
 
 type boundaryMove struct {

@@ -4,3 +4,4 @@ package copies
 //
 //go:generate sh generate-names.sh
 //go:generate go tool bpf2go -target bpfel -cflags "-Wall -Werror -mcpu=v3 -I../headers -I/usr/include/x86_64-linux-gnu" boundary boundary.bpf.c
+//go:generate go tool bpf2go -target bpfel -cflags "-Wall -Werror -mcpu=v3 -I../headers -I/usr/include/x86_64-linux-gnu" sites sites.bpf.c

@@ -62,7 +62,6 @@ struct losses {
 	__u64 in_flight; /* io_uring requests and zero-copy sends not remembered */
 	__u64 unread;    /* calls whose arguments in user memory could not be read */
 	__u64 compat;    /* calls of 32-bit programs: counted, their bytes are not */
-	__u64 unpaired;  /* returns of a copy function whose start was not seen */
 };
 
 struct {

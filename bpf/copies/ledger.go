@@ -37,6 +37,7 @@ type Ledger struct {
 	programs []*ebpf.Program
 	links    []link.Link
 	boundary boundaryMaps
+	sites    *siteCounter // nil with backend boundary
 
 	mu      sync.Mutex
 	roles   []string // by index
@@ -59,6 +60,12 @@ func Open(o Options) (*Ledger, error) {
 func (l *Ledger) open(o Options) error {
 	if err := l.attachBoundary(o); err != nil {
 		return fmt.Errorf("open the copy ledger: %w", err)
+	}
+	if l.backend != Sites {
+		return nil
+	}
+	if err := l.attachSites(); err != nil {
+		return fmt.Errorf("open the copy ledger's backend sites: %w", err)
 	}
 	return nil
 }
@@ -164,6 +171,9 @@ func (l *Ledger) Close() error {
 	}
 	for _, program := range l.programs {
 		errs = append(errs, program.Close())
+	}
+	if l.sites != nil {
+		errs = append(errs, l.sites.close())
 	}
 	errs = append(errs, l.boundary.Close())
 	return errors.Join(errs...)

@@ -2,6 +2,7 @@ package copies
 
 import (
 	"fmt"
+	"slices"
 )
 
 // Snapshot reads all counters: some hundred microseconds, while counting goes on. Calls
@@ -19,6 +20,11 @@ func (l *Ledger) Snapshot() (Snapshot, error) {
 	}
 	if err := l.readMoves(roles); err != nil {
 		return Snapshot{}, fmt.Errorf("read the ledger's moves: %w", err)
+	}
+	if l.sites != nil {
+		if err := l.sites.read(roles); err != nil {
+			return Snapshot{}, fmt.Errorf("read the ledger's copy sites: %w", err)
+		}
 	}
 	if err := l.readLosses(&s.Losses); err != nil {
 		return Snapshot{}, fmt.Errorf("read the ledger's losses: %w", err)
@@ -70,7 +76,6 @@ func (l *Ledger) readLosses(sum *Losses) error {
 			InFlight:  lost.InFlight,
 			Unread:    lost.Unread,
 			Compat:    lost.Compat,
-			Unpaired:  lost.Unpaired,
 		})
 	}
 	return l.addMisses(sum)
@@ -79,7 +84,11 @@ func (l *Ledger) readLosses(sum *Losses) error {
 // addMisses counts the events for which the kernel skipped a program, because it was
 // already running on that CPU.
 func (l *Ledger) addMisses(sum *Losses) error {
-	for _, program := range l.programs {
+	programs := l.programs
+	if l.sites != nil {
+		programs = slices.Concat(programs, l.sites.programs)
+	}
+	for _, program := range programs {
 		stats, err := program.Stats()
 		if err != nil {
 			return err

@@ -73,7 +73,6 @@ type Losses struct {
 	InFlight  uint64 `json:"in_flight"` // io_uring requests and zero-copy sends that were forgotten
 	Unread    uint64 `json:"unread"`    // calls whose arguments in memory could not be read
 	Compat    uint64 `json:"compat"`    // calls of 32-bit programs: counted, without their bytes
-	Unpaired  uint64 `json:"unpaired"`  // returns of a copy function whose start was not seen
 	Misses    uint64 `json:"misses"`    // events that came while the same program was running
 }
 
@@ -86,7 +85,6 @@ func (l *Losses) add(o Losses) {
 	l.InFlight += o.InFlight
 	l.Unread += o.Unread
 	l.Compat += o.Compat
-	l.Unpaired += o.Unpaired
 	l.Misses += o.Misses
 }
 
@@ -97,7 +95,6 @@ func (l Losses) minus(o Losses) Losses {
 		InFlight:  l.InFlight - o.InFlight,
 		Unread:    l.Unread - o.Unread,
 		Compat:    l.Compat - o.Compat,
-		Unpaired:  l.Unpaired - o.Unpaired,
 		Misses:    l.Misses - o.Misses,
 	}
 }

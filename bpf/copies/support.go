@@ -7,7 +7,10 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,10 +18,12 @@ import (
 type Backend string
 
 const (
-	// Automatic takes the one that counts most.
+	// Automatic is Sites where it works, because it counts more, else Boundary.
 	Automatic Backend = "auto"
 	// Boundary counts what crosses between user space and the kernel, from tracepoints.
 	Boundary Backend = "boundary"
+	// Sites also counts at the kernel's copying functions, with programs at their return.
+	Sites Backend = "sites"
 )
 
 // An UnsupportedError says why a backend can't run here, and what would help.
@@ -44,16 +49,22 @@ func Supported(b Backend) error {
 // choose turns Automatic into a backend, and says why.
 func choose(wanted Backend) (Backend, string, error) {
 	switch wanted {
-	case Boundary:
+	case Boundary, Sites:
 		return wanted, "asked for", preconditions(wanted)
 	case Automatic, "":
-		return Boundary, "automatic: the only one built", preconditions(Boundary)
+		if err := functionsTraceable(); err != nil {
+			return Boundary, "automatic: " + err.Error(), preconditions(Boundary)
+		}
+		return Sites, "automatic: the kernel's functions can be traced", preconditions(Sites)
 	}
-	return "", "", fmt.Errorf("unknown backend %q: choose %s or %s", wanted, Automatic, Boundary)
+	return "", "", fmt.Errorf("unknown backend %q: choose %s, %s or %s", wanted, Automatic, Boundary, Sites)
 }
 
 func preconditions(b Backend) error {
 	checks := []func() error{registersKnown, initialProcessNamespace, rights, kernelTypes}
+	if b == Sites {
+		checks = append(checks, functionsTraceable)
+	}
 	for _, check := range checks {
 		if err := check(); err != nil {
 			return &UnsupportedError{b, err.Error()}
@@ -119,6 +130,25 @@ func executable() string {
 func kernelTypes() error {
 	if _, err := btf.LoadKernelSpec(); err != nil {
 		return fmt.Errorf("the kernel's type information (CONFIG_DEBUG_INFO_BTF) can't be read: %w", err)
+	}
+	return nil
+}
+
+// functionsTraceable finds out whether programs can be attached to the kernel's functions.
+func functionsTraceable() error {
+	program, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Type: ebpf.Tracing, AttachType: ebpf.AttachTraceFExit, AttachTo: "pskb_expand_head", License: "GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err == nil {
+		var attached link.Link
+		if attached, err = link.AttachTracing(link.TracingOptions{Program: program}); err == nil {
+			err = attached.Close()
+		}
+		err = errors.Join(err, program.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("this kernel lets no program attach to its functions (fexit, which needs CONFIG_FUNCTION_TRACER): %w", err)
 	}
 	return nil
 }

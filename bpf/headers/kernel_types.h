@@ -115,10 +115,18 @@ struct sk_buff {
 enum iter_type {
 	ITER_IOVEC,
 	ITER_UBUF,
+	ITER_PIPE,
+	ITER_DISCARD,
 };
 
 struct iov_iter {
 	__u8 iter_type;
+};
+
+struct msghdr {
+	struct iov_iter msg_iter;
+	unsigned int msg_flags;
+	void *msg_ubuf;
 };
 
 /* io_uring */
@@ -146,12 +154,6 @@ struct io_kiocb {
 /* Until 6.12 a request pointed to its task directly. */
 struct io_kiocb___with_task {
 	struct task_struct *task;
-};
-
-/* Registers of x86-64, by the kernel's names (also the context of a kprobe) */
-
-struct pt_regs {
-	unsigned long di, si, dx, cx, r8, r9, r10, ax, orig_ax, sp, ip, cs;
 };
 
 #pragma clang attribute pop

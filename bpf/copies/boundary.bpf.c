@@ -1030,7 +1030,8 @@ int follow_exit(struct bpf_raw_tracepoint_args *ctx)
 SEC("raw_tp/sched_switch")
 int account_switch(struct bpf_raw_tracepoint_args *ctx)
 {
-	bool preempted = ctx->args[0];
+	/* As the kernel counts: voluntary is who gave up the CPU and can't run. */
+	bool voluntary = !ctx->args[0] && ctx->args[3];
 	struct activity *activity;
 	__u16 role;
 
@@ -1039,10 +1040,10 @@ int account_switch(struct bpf_raw_tracepoint_args *ctx)
 	activity = activity_of(role);
 	if (!activity)
 		return 0;
-	if (preempted)
-		activity->involuntary_switches++;
-	else
+	if (voluntary)
 		activity->voluntary_switches++;
+	else
+		activity->involuntary_switches++;
 	return 0;
 }
 

@@ -109,6 +109,9 @@ func (c Counts) Minus(earlier Counts) Counts {
 }
 
 func differences[K, V comparable](now, earlier map[K]V, minus func(V, V) V) map[K]V {
+	if now == nil {
+		return nil // not counted stays not counted
+	}
 	var zero V
 	result := make(map[K]V, len(now))
 	for key, value := range now {
@@ -121,23 +124,27 @@ func differences[K, V comparable](now, earlier map[K]V, minus func(V, V) V) map[
 
 // Plus adds up two roles.
 func (c Counts) Plus(o Counts) Counts {
-	sum := Counts{Activity: c.Activity, Moves: maps.Clone(c.Moves), Sites: maps.Clone(c.Sites)}
+	sum := Counts{
+		Activity: c.Activity,
+		Moves:    sums(c.Moves, o.Moves, (*Move).add),
+		Sites:    sums(c.Sites, o.Sites, (*SiteCount).add),
+	}
 	sum.Activity.add(o.Activity)
-	if sum.Moves == nil {
-		sum.Moves = make(map[Key]Move)
-	}
-	if sum.Sites == nil {
-		sum.Sites = make(map[Site]SiteCount)
-	}
-	for key, move := range o.Moves {
-		move.add(sum.Moves[key])
-		sum.Moves[key] = move
-	}
-	for site, count := range o.Sites {
-		count.add(sum.Sites[site])
-		sum.Sites[site] = count
-	}
 	return sum
+}
+
+func sums[K comparable, V any](a, b map[K]V, add func(*V, V)) map[K]V {
+	if a == nil && b == nil {
+		return nil // not counted stays not counted
+	}
+	result := make(map[K]V, len(a)+len(b))
+	maps.Copy(result, a)
+	for key, value := range b {
+		sum := result[key]
+		add(&sum, value)
+		result[key] = sum
+	}
+	return result
 }
 
 // Bytes adds up the rows that `wanted` chooses.

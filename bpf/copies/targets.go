@@ -151,6 +151,12 @@ func (l *Ledger) AddCgroup(role, path string) error {
 	return nil
 }
 
+// CgroupExists tells whether a path names a version 2 control group, as AddCgroup wants it.
+func CgroupExists(path string) bool {
+	_, _, err := findCgroup(path)
+	return err == nil
+}
+
 // The inode number of the initial namespace is part of the kernel's ABI (PROC_CGROUP_INIT_INO).
 const initialCgroupNamespaceLink = "cgroup:[4026531835]"
 

@@ -38,6 +38,7 @@ func commands() []*cli.Command {
 		runCommand(),
 		loadCommand(),
 		floorCommand(),
+		copiesCommand(),
 		regressCommand(),
 		figuresCommand(),
 		reportCommand(),

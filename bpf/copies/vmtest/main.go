@@ -47,7 +47,9 @@ func run(kernel, program string, limit time.Duration) error {
 }
 
 func boot(ctx context.Context, kernel, image string) error {
-	machine := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "1024",
+	// thread=single: with a host thread for each processor, one of them was seen to hang while
+	// the kernel patched its own code, which is how tracepoints and fexit are attached.
+	machine := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "1024",
 		"-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
 		"-kernel", kernel, "-initrd", image, "-append", "console=ttyS0 quiet panic=-1")
 	machine.Stderr = os.Stderr

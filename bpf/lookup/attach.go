@@ -6,6 +6,7 @@ import (
 	"net"
 
 	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
 )
 
 // Mode says where in the receive path of an interface the program runs.
@@ -28,7 +29,8 @@ type Attachment struct {
 // Attach puts the program on an interface, in native mode if its driver has it.
 // On a veth pair the other end must run an XDP program as well, or it can't
 // receive what is sent back (package xdppass has one that does nothing). The
-// program is detached by Close or when the process ends.
+// program is detached by Close or when the process ends. An interface has room
+// for one program: the error is unix.EBUSY if another is there.
 func (t *Table) Attach(interfaceName string) (*Attachment, error) {
 	i, err := net.InterfaceByName(interfaceName)
 	if err != nil {
@@ -37,6 +39,9 @@ func (t *Table) Attach(interfaceName string) (*Attachment, error) {
 	native, nativeErr := link.AttachXDP(link.XDPOptions{Program: t.objects.AnswerLookups, Interface: i.Index, Flags: link.XDPDriverMode})
 	if nativeErr == nil {
 		return &Attachment{Native, native}, nil
+	}
+	if errors.Is(nativeErr, unix.EBUSY) || errors.Is(nativeErr, unix.EEXIST) {
+		return nil, fmt.Errorf("attach the lookup program to %s: %w: another XDP program is there: %w", interfaceName, unix.EBUSY, nativeErr)
 	}
 	generic, err := link.AttachXDP(link.XDPOptions{Program: t.objects.AnswerLookups, Interface: i.Index, Flags: link.XDPGenericMode})
 	if err != nil {

@@ -53,7 +53,7 @@ enum status { OK, NOT_FOUND, NOT_DIRECTORY, DENIED };
 enum outcome {
 	ANSWERED,	   /* sent back from here */
 	OTHER_TRAFFIC,	   /* not a datagram for this port: passed */
-	PASS_HEADERS,	   /* for this port, but fragmented, with IP options, or of a wrong length */
+	PASS_HEADERS,	   /* for this port, but fragmented, with IP options, of a wrong length, or from nowhere */
 	PASS_CHECKSUM,	   /* damaged on its way: the stack drops it */
 	PASS_MALFORMED,	   /* not a request that this side understands */
 	PASS_SESSION,	   /* session not in the table */
@@ -419,6 +419,25 @@ static __always_inline __u64 sum_answer(struct answer *answer, __u32 content_siz
 	return sum;
 }
 
+/* The loopback device has this number in every network namespace. */
+#define LOOPBACK 1
+
+/* Whether somebody can be at an address and port that a request says it comes
+ * from. The stack drops what comes from others, or can't answer it. */
+static __always_inline int is_sender_ipv4(struct xdp_md *ctx, __be32 address, __be16 port)
+{
+	__u32 first = bpf_ntohl(address) >> 24;
+
+	return port && first && first < 224 && (first != 127 || ctx->ingress_ifindex == LOOPBACK);
+}
+
+static __always_inline int is_sender_ipv6(struct xdp_md *ctx, struct in6_addr *address, __be16 port)
+{
+	__u64 *words = (__u64 *)address;
+
+	return port && address->s6_addr[0] != 0xff && (words[0] || ctx->ingress_ifindex == LOOPBACK);
+}
+
 static __always_inline void swap_ethernet(struct ethhdr *ethernet)
 {
 	__u8 address[ETH_ALEN];
@@ -455,7 +474,8 @@ static __always_inline int answer_ipv4(struct xdp_md *ctx)
 	if (padded && (void *)(request + 1) + PADDING > end)
 		return pass(PASS_HEADERS);
 	if (ip->version != 4 || ip->ihl != 5 || (ip->frag_off & bpf_htons(IP_FRAGMENTED)) ||
-	    udp->len != bpf_htons(length) || ip->tot_len != bpf_htons(sizeof(*ip) + length))
+	    udp->len != bpf_htons(length) || ip->tot_len != bpf_htons(sizeof(*ip) + length) ||
+	    !is_sender_ipv4(ctx, ip->saddr, udp->source))
 		return pass(PASS_HEADERS);
 	if (fold((__u32)bpf_csum_diff(0, 0, (__be32 *)ip, sizeof(*ip), 0)) != 0xffff)
 		return pass(PASS_CHECKSUM);
@@ -521,7 +541,8 @@ static __always_inline int answer_ipv6(struct xdp_md *ctx)
 	__u32 length = sizeof(*udp) + sizeof(*request) + (padded ? PADDING : 0);
 	if (padded && (void *)(request + 1) + PADDING > end)
 		return pass(PASS_HEADERS);
-	if (ip->version != 6 || udp->len != bpf_htons(length) || ip->payload_len != udp->len)
+	if (ip->version != 6 || udp->len != bpf_htons(length) || ip->payload_len != udp->len ||
+	    !is_sender_ipv6(ctx, &ip->saddr, udp->source))
 		return pass(PASS_HEADERS);
 	if (!checksum_is_right(udp, sum_pseudo_header(&ip->saddr, 32, length), padded))
 		return pass(PASS_CHECKSUM);

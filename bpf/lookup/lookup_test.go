@@ -320,6 +320,11 @@ func TestWhatIsPassed(t *testing.T) {
 		"later fragment":      {change(overIPv4(good), 20, 0, 1), PassHeaders},
 		"spoofed IP length":   {change(overIPv4(good), 16, 0xff), PassHeaders},
 		"spoofed UDP length":  {change(overIPv4(good), 38, 0, 9), PassHeaders},
+		"from port 0":         {change(overIPv4(good), 34, 0, 0), PassHeaders},
+		"from 0.0.0.2":        {sealIPv4(change(overIPv4(good), 26, 0)), PassHeaders},
+		"from multicast":      {sealIPv4(change(overIPv4(good), 26, 224)), PassHeaders},
+		"IPv6 from port 0":    {change(overIPv6(good), 54, 0, 0), PassHeaders},
+		"IPv6 from multicast": {change(overIPv6(good), 22, 0xff), PassHeaders},
 		"spoofed IPv6 length": {change(overIPv6(good), 18, 0, 9), PassHeaders},
 		"damaged header":      {change(overIPv4(good), 22, 1), PassChecksum},
 		"damaged request":     {change(overIPv4(good), 60, 1), PassChecksum},
@@ -359,6 +364,23 @@ func TestWhatIsPassed(t *testing.T) {
 func partial(frame []byte) []byte {
 	pseudo := bytes.Join([][]byte{frame[26:34], {0, 17}, frame[38:40]}, nil)
 	return be16(int(sum(pseudo)))
+}
+
+func TestAStoppedTableAnswersNothing(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("loading BPF programs needs root")
+	}
+	table, err := Open(Options{Port: testPort, IPv4: serverIPv4, Entries: 10, Locations: 10, Contents: 10, Sessions: 10})
+	require.NoError(t, err)
+	fill(t, table, []byte("x"))
+	one(t, table, overIPv4(request(0, 0)), Answered)
+	table.Stop()
+	for range 2 {
+		one(t, table, overIPv4(request(0, 0)), PassChanging)
+		require.NoError(t, table.Update(func(w *Writer) { t.Error("a stopped table was changed") }))
+	}
+	require.NoError(t, table.Close())
+	require.NoError(t, table.Update(func(w *Writer) { t.Error("a closed table was changed") }))
 }
 
 func TestRemoved(t *testing.T) {

@@ -51,6 +51,7 @@ type Table struct {
 	mu         sync.Mutex // one writer
 	generation *uint64    // shared with the program; odd while the tables change
 	mapped     []byte
+	stopped    bool // the generation stays odd
 }
 
 // Open loads the program and makes its tables. It needs CAP_BPF, CAP_NET_ADMIN
@@ -89,8 +90,21 @@ func Open(o Options) (*Table, error) {
 	return t, nil
 }
 
-// Close unloads the program and drops the tables. Detach it first.
+// Stop has nothing answered from the tables any more, from now on and for ever,
+// wherever the program is attached. Updates do nothing then.
+func (t *Table) Stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.stopped {
+		t.stopped = true
+		atomic.AddUint64(t.generation, 1)
+	}
+}
+
+// Close stops the program, unloads it and drops the tables. Only Update and Stop
+// may still be called.
 func (t *Table) Close() error {
+	t.Stop()
 	return errors.Join(unix.Munmap(t.mapped), t.objects.Close())
 }
 
@@ -112,6 +126,9 @@ type Writer struct {
 func (t *Table) Update(change func(*Writer)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.stopped {
+		return nil
+	}
 	w := Writer{t: t}
 	atomic.AddUint64(t.generation, 1)
 	defer atomic.AddUint64(t.generation, 1)

@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"log/slog"
 	"sync"
+	"time"
 
 	"waggle/dfs/datapath/lookup"
 	"waggle/dfs/wire"
@@ -28,6 +29,7 @@ type mirror struct {
 	log    *slog.Logger
 	misses chan wire.LookupRequest
 	seed   maphash.Seed
+	delay  time.Duration // see Config.forgetDelay
 
 	// remembered are hashes of what was missed lately. A path is put into the
 	// tables when it was missed twice: names that are asked for once would only
@@ -50,7 +52,8 @@ func newMirror(s *Server, tables *lookup.Tables) *mirror {
 	if tables == nil {
 		return nil
 	}
-	return &mirror{tables: tables, server: s, log: s.log, misses: make(chan wire.LookupRequest, maxMisses), seed: maphash.MakeSeed()}
+	return &mirror{tables: tables, server: s, log: s.log, misses: make(chan wire.LookupRequest, maxMisses),
+		seed: maphash.MakeSeed(), delay: s.config.forgetDelay}
 }
 
 // forget removes touched keys before the state of that sequence is published.
@@ -70,13 +73,21 @@ func (m *mirror) forget(touched []key, sequence uint64) (present []uint64) {
 			r.Locations = append(r.Locations, lookup.Located{Place: lookup.Place{Inode: k.number(), Index: k.second()}})
 		}
 	}
+	if m.delay > 0 {
+		time.AfterFunc(m.delay, func() { m.forgetNow(&r, sequence) })
+		return nil
+	}
+	return m.forgetNow(&r, sequence)
+}
+
+func (m *mirror) forgetNow(r *lookup.Records, sequence uint64) (present []uint64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.forgotten = sequence
+	m.forgotten = max(m.forgotten, sequence)
 	if len(r.Entries)+len(r.Inodes)+len(r.Locations) == 0 {
 		return nil
 	}
-	present, err := m.tables.Forget(&r)
+	present, err := m.tables.Forget(r)
 	m.check(err)
 	return present
 }
@@ -202,15 +213,19 @@ func (m *mirror) put(r *lookup.Records, sequence, moves uint64) {
 	}
 }
 
-// serversMoved forgets all locations: chunk servers have other addresses now.
-func (m *mirror) serversMoved() {
+// serversMove calls move, which changes the addresses of chunk servers. Before,
+// all locations are forgotten, so that the kernel names no old address when user
+// space names a new one; and none that was read before is taken after.
+func (m *mirror) serversMove(move func()) {
 	if m == nil {
+		move()
 		return
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.moves++
 	m.check(m.tables.ForgetLocations())
+	move()
+	m.moves++
 }
 
 func (m *mirror) addSession(s *session) {
@@ -234,15 +249,13 @@ func (m *mirror) removeSession(id uint64) {
 }
 
 // check takes the outcome of a removal. Tables that something could not be
-// removed from may hold what is no longer true: the program is taken away, and
-// everything is answered in user space.
+// removed from may hold what is no longer true: nothing is answered from them any
+// more.
 func (m *mirror) check(err error) {
 	if err == nil || m.broken {
 		return
 	}
 	m.broken = true
 	m.log.Error("the kernel's lookup tables can't be kept true: lookups are answered in user space from now on", "error", err)
-	if err := m.tables.Disable(); err != nil {
-		m.log.Error("take the lookup program away", "error", err)
-	}
+	m.tables.Disable()
 }

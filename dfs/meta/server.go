@@ -84,6 +84,12 @@ type Config struct {
 
 	// hash is set by tests that need names with one hash.
 	hash func(name []byte) wire.NameHash
+	// lookupSizes are set by tests that need small tables.
+	lookupSizes lookup.Sizes
+	// forgetDelay is set by a test that must find the fault which it makes: for so
+	// long the kernel's tables keep what a change has touched, after the change
+	// was acknowledged.
+	forgetDelay time.Duration
 }
 
 func (c *Config) setDefaults() {
@@ -252,7 +258,8 @@ func (s *Server) listen(ctx context.Context, path lookup.Path) error {
 			return errors.Join(fmt.Errorf("address of lookups: %w", err), listener.Close())
 		}
 	}
-	s.lookups, err = path.Listen(ctx, at, lookup.Options{Workers: s.config.LookupWorkers, Counters: s.config.Counters})
+	s.lookups, err = path.Listen(ctx, at, lookup.Options{
+		Workers: s.config.LookupWorkers, Counters: s.config.Counters, Sizes: s.config.lookupSizes})
 	if err != nil {
 		return errors.Join(err, listener.Close())
 	}

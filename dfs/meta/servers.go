@@ -269,10 +269,10 @@ func (s *Server) Register(ctx context.Context, q *control.RegisterRequest) (*con
 	if err != nil {
 		return nil, err
 	}
-	if err := s.servers.join(joined); err != nil {
+	s.mirror.serversMove(func() { err = s.servers.join(joined) })
+	if err != nil {
 		s.log.Warn("close the connection to a chunk server that has moved", "server", joined.id, "error", err)
 	}
-	s.mirror.serversMoved()
 	s.log.Info("chunk server registered", "server", joined.id, "data", q.DataAddress, "control", q.ControlAddress)
 	s.mender.do(chores{clean: true, everything: true})
 	return &control.RegisterReply{

@@ -214,8 +214,8 @@ func (s *Server) OpenSession(ctx context.Context, q *control.OpenSessionRequest)
 	if err != nil {
 		return nil, err
 	}
+	s.mirror.addSession(opened) // first, so that its end can't be overtaken
 	s.sessions.add(opened)
-	s.mirror.addSession(opened)
 	return &control.Session{
 		Session:          opened.id,
 		HashKey:          s.identity.hashKey[:],
@@ -263,8 +263,8 @@ func (s *Server) endSession(ctx context.Context, id uint64) error {
 	if err != nil {
 		return err
 	}
+	s.mirror.removeSession(id) // first: nobody is answered once somebody was refused
 	s.sessions.remove(id)
-	s.mirror.removeSession(id)
 	return nil
 }
 

@@ -43,6 +43,17 @@ type Options struct {
 	Workers int
 	// Counters receive the path's proof.
 	Counters *datapath.Counters
+	// Sizes are those of the tables of a path that has them; zero means enough
+	// for a million names.
+	Sizes Sizes
+}
+
+// Sizes say how many records the tables of a path in the kernel hold: directory
+// entries and as many inodes, locations of chunks, and small files' contents of
+// each of three sizes. Beyond them the least recently used go. Sessions beyond
+// theirs are answered in user space.
+type Sizes struct {
+	Entries, Locations, Contents, Sessions uint32
 }
 
 // Path is a lookup path.

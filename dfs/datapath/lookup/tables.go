@@ -10,12 +10,11 @@ import (
 // forgotten before it changes, and put back only after everybody sees the
 // change. The caller sees to that order.
 type Tables struct {
-	table   *lookup.Table
-	disable func() error
+	table *lookup.Table
 }
 
 // Disable has nothing answered from the tables any more.
-func (t *Tables) Disable() error { return t.disable() }
+func (t *Tables) Disable() { t.table.Stop() }
 
 // Entry is a name in a directory; inode 0 says that there is no such name.
 type Entry struct {

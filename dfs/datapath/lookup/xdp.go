@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	kernel "waggle/bpf/lookup"
 	"waggle/dfs/datapath"
@@ -18,13 +21,12 @@ func init() { Paths.Register(xdpPath{}) }
 // says by its name which mode the program runs in.
 const xdpPrefix = "lookup_xdp_"
 
-// Sizes of the kernel's tables. What does not fit is answered in user space.
-const (
-	xdpEntries   = 1 << 20
-	xdpLocations = 1 << 16
-	xdpContents  = 1 << 17 // of each of three sizes
-	xdpSessions  = 16384
-)
+// defaultSizes hold a million names.
+var defaultSizes = Sizes{Entries: 1 << 20, Locations: 1 << 16, Contents: 1 << 17, Sessions: 16384}
+
+// attachTime is how long to wait for the program of a server that was killed: it
+// goes with its process, which the kernel may still be taking apart.
+const attachTime = 5 * time.Second
 
 // xdpPath answers in the driver what stands in the kernel's tables, and as
 // lookup=udp what does not.
@@ -47,7 +49,7 @@ func (xdpPath) Listen(ctx context.Context, address netip.AddrPort, options Optio
 		return nil, err
 	}
 	s := &xdpServer{Server: behind}
-	if err := s.attach(options.Counters); err != nil {
+	if err := s.attach(ctx, options); err != nil {
 		return nil, errors.Join(fmt.Errorf("lookup=xdp at %s: %w", behind.Address(), err), s.Close())
 	}
 	return s, nil
@@ -60,13 +62,17 @@ type xdpServer struct {
 	attachment *kernel.Attachment
 }
 
-func (s *xdpServer) attach(counters *datapath.Counters) error {
+func (s *xdpServer) attach(ctx context.Context, options Options) error {
 	at := s.Address()
 	device, err := deviceOf(at.Addr())
 	if err != nil {
 		return err
 	}
-	o := kernel.Options{Port: at.Port(), Entries: xdpEntries, Locations: xdpLocations, Contents: xdpContents, Sessions: xdpSessions}
+	sizes := options.Sizes
+	if sizes == (Sizes{}) {
+		sizes = defaultSizes
+	}
+	o := kernel.Options{Port: at.Port(), Entries: sizes.Entries, Locations: sizes.Locations, Contents: sizes.Contents, Sessions: sizes.Sessions}
 	if at.Addr().Is4() {
 		o.IPv4 = at.Addr().As4()
 	} else {
@@ -75,12 +81,24 @@ func (s *xdpServer) attach(counters *datapath.Counters) error {
 	if s.table, err = kernel.Open(o); err != nil {
 		return err
 	}
-	if s.attachment, err = s.table.Attach(device); err != nil {
+	if s.attachment, err = attachWhenFree(ctx, s.table, device); err != nil {
 		return err
 	}
-	counters.Counter(xdpPrefix + "mode_" + string(s.attachment.Mode)).Store(1)
-	counters.AddSource(s.count)
+	options.Counters.Counter(xdpPrefix + "mode_" + string(s.attachment.Mode)).Store(1)
+	options.Counters.AddSource(s.count)
 	return nil
+}
+
+func attachWhenFree(ctx context.Context, table *kernel.Table, device string) (*kernel.Attachment, error) {
+	for end := time.Now().Add(attachTime); ; {
+		attachment, err := table.Attach(device)
+		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
+			return attachment, err
+		}
+		if err := sleep(ctx, 20*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // count adds what became of the packets to a snapshot of counters.
@@ -118,7 +136,7 @@ func deviceOf(address netip.Addr) (string, error) {
 }
 
 // Tables implements Server.
-func (s *xdpServer) Tables() *Tables { return &Tables{s.table, s.attachment.Close} }
+func (s *xdpServer) Tables() *Tables { return &Tables{s.table} }
 
 func (s *xdpServer) Serve(ctx context.Context, resolver Resolver) error {
 	return errors.Join(s.Server.Serve(ctx, resolver), s.detach())

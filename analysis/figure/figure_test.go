@@ -286,3 +286,74 @@ func checkText(t *testing.T, f *Figure) {
 		}
 	}
 }
+
+// The knee is the last load before the first that wasn't carried out.
+func TestKnees(t *testing.T) {
+	var records []results.Record
+	add := func(path string, offered, achieved float64) {
+		records = append(records, results.Record{
+			Cell: results.Cell{"read": path, "rate": offered}, Valid: true, OfferedOperationsPerSecond: &offered, OperationsPerSecond: &achieved,
+			Latency: &results.Latency{P50: 1e-3, P90: 1e-3, P99: 1e-3, P999: 1e-3, Max: 1e-3, Mean: 1e-3},
+		})
+	}
+	for _, offered := range []float64{1000, 2000, 3000, 4000} {
+		add("weak", offered, min(offered, 2100))
+		add("strong", offered, offered)
+		add("broken", offered, offered/2)
+	}
+	add("weak", 5000, 5000) // luck beyond the knee
+	f, err := one(t, results.FigureSpec{Kind: "latency", Title: "L", X: "rate", Series: "read"}, nil, records...)
+	require.NoError(t, err)
+	require.Equal(t, []string{"Highest load sustained: broken none, strong at least 4 k/s, weak 2 k/s."}, f.Findings)
+}
+
+func TestShareOfTheFloor(t *testing.T) {
+	records := append(throughputs(results.Cell{"read": "copy", "size_bytes": 4096.0}, 1e9, 1e9),
+		throughputs(results.Cell{"read": "floor", "size_bytes": 4096.0}, 2e9, 2e9)...)
+	f, err := one(t, results.FigureSpec{Kind: "floor-ratio", Title: "L", X: "size_bytes", Series: "read"}, nil, records...)
+	require.NoError(t, err)
+	require.Equal(t, []string{"copy reaches 50.0 % [50.0 %, 50.0 %] (4 KiB) of the floor."}, f.Findings)
+}
+
+// A square is claimed only if its difference is above the A/A noise.
+func TestCrossoverIsHatchedBelowTheNoise(t *testing.T) {
+	svg := func(factor float64) string {
+		var records []results.Record
+		for repetition := range 10 {
+			jitter := 1 + 0.002*float64(repetition%3)
+			for path, v := range map[string]float64{"copy": 1e9, "sendfile": 1e9 * factor} {
+				cell := results.Cell{"read": path, "size_bytes": 4096.0, "clients": 1.0}
+				one := throughputs(cell, v*jitter)[0]
+				one.Repetition = repetition
+				records = append(records, one)
+				if path == "copy" {
+					twin := throughputs(cell, 1.05*v*jitter)[0]
+					twin.Repetition, twin.Control = repetition, results.ControlAA
+					records = append(records, twin)
+				}
+			}
+		}
+		f, err := one(t, results.FigureSpec{Kind: "crossover", Title: "C", X: "size_bytes", Series: "read", Panel: "clients"}, nil, records...)
+		require.NoError(t, err)
+		data, err := f.SVG()
+		require.NoError(t, err)
+		return string(data)
+	}
+	require.True(t, strings.Contains(svg(1.03), "not above the noise"), "3 % is below the noise of 5 %")
+	require.False(t, strings.Contains(svg(1.5), "not above the noise"))
+}
+
+func TestNumbersForPeople(t *testing.T) {
+	for want, v := range map[string]float64{"0 B/s": 0, "1.00 GB/s": 999.6e6, "999 MB/s": 999.4e6, "12.3 kB/s": 12345, "0.50 B/s": 0.5} {
+		require.Equal(t, want, quantityOf(metricNamed(results.Throughput)).text(v))
+	}
+	require.Equal(t, "12.3 k/s", quantityOf(metricNamed(results.OperationRate)).text(12345))
+	require.Equal(t, "85.0 µs", quantityOf(metricNamed(results.LatencyP50)).text(85e-6))
+	for want, v := range map[string]float64{"0 B": 0, "1000 B": 1000, "64 KiB": 65536, "1.5 MiB": 1.5 * (1 << 20), "4096 TiB": 1 << 52} {
+		require.Equal(t, want, LevelText("size_bytes", v))
+	}
+	require.Equal(t, "4 clients", FactorLevel("clients", 4.0))
+	require.Equal(t, "1 client", FactorLevel("clients", 1.0))
+	require.Equal(t, "no offload", FactorLevel("offload", false))
+	require.Equal(t, "10 k/s", FactorLevel("rate", 1e4))
+}

@@ -32,7 +32,7 @@ func latency(s *selection) (*chart, error) {
 	if s.spec.X == "" {
 		return nil, fmt.Errorf("it needs an x factor: the one that sets the offered load")
 	}
-	knees := s.knees()
+	knees, saturated := s.knees()
 	axis := s.loadAxis()
 	axis.ringed = func(g stats.Group) bool {
 		knee, ok := knees[s.curveName(g)]
@@ -44,7 +44,7 @@ func latency(s *selection) (*chart, error) {
 		return nil, err
 	}
 	c.caption = append(c.caption, fmt.Sprintf("Ringed: the highest load sustained (%.0f %% carried out).", 100*sustained))
-	c.findings = []string{"Highest load sustained: " + s.kneeText(knees) + "."}
+	c.findings = []string{"Highest load sustained: " + s.kneeText(knees, saturated) + "."}
 	c.table = s.table(append([]results.Metric{offeredLoad, metricNamed(results.OperationRate)}, c.metrics...))
 	return c, nil
 }
@@ -77,9 +77,11 @@ func (s *selection) curveName(g stats.Group) string {
 }
 
 // knees finds for each curve the highest load that it sustained, and below
-// which it sustained every load: one lucky trial beyond the knee isn't it.
-func (s *selection) knees() map[string]float64 {
-	knees, failed := map[string]float64{}, map[string]float64{}
+// which it sustained every load: one lucky trial beyond the knee isn't it. A
+// curve that isn't saturated sustained all that was offered.
+func (s *selection) knees() (knees map[string]float64, saturated map[string]bool) {
+	knees, saturated = map[string]float64{}, map[string]bool{}
+	failed := map[string]float64{}
 	rate := metricNamed(results.OperationRate)
 	for _, g := range s.groups {
 		offered, ok := offeredBy(g)
@@ -89,26 +91,30 @@ func (s *selection) knees() map[string]float64 {
 		}
 		if lowest, ok := failed[s.curveName(g)]; !ok || offered < lowest {
 			failed[s.curveName(g)] = offered
+			saturated[s.curveName(g)] = true
 		}
 	}
 	for _, g := range s.groups {
 		name := s.curveName(g)
 		offered, ok := offeredBy(g)
-		if lowest, saturated := failed[name]; ok && (!saturated || offered < lowest) {
+		if ok && (!saturated[name] || offered < failed[name]) {
 			knees[name] = max(knees[name], offered)
 		}
 	}
-	return knees
+	return knees, saturated
 }
 
-func (s *selection) kneeText(knees map[string]float64) string {
+func (s *selection) kneeText(knees map[string]float64, saturated map[string]bool) string {
 	var each []string
 	for _, p := range s.panels {
 		for _, line := range p.series {
 			name := s.curveName(line.groups[0])
 			text := "none"
 			if knee, ok := knees[name]; ok {
-				text = quantityOf(offeredLoad).text(knee)
+				text = quantityOf(offeredLoad).tickText(knee)
+				if !saturated[name] {
+					text = "at least " + text
+				}
 			}
 			each = append(each, name+" "+text)
 		}

@@ -25,7 +25,7 @@ type quantity struct {
 
 // quantityOf gives a metric's quantity from its unit.
 func quantityOf(m results.Metric) quantity {
-	label := capital(m.Label)
+	label := Capital(m.Label)
 	switch m.Unit {
 	case "B/s":
 		return quantity{label, []unit{{"B/s", 1}, {"kB/s", 1e3}, {"MB/s", 1e6}, {"GB/s", 1e9}}}
@@ -43,11 +43,12 @@ func quantityOf(m results.Metric) quantity {
 	return quantity{label, []unit{{m.Unit, 1}}}
 }
 
-// unitFor is the largest unit in which v is at least 1.
+// unitFor is the largest unit in which v is at least 1, rounded to the three
+// digits that are shown.
 func (q quantity) unitFor(v float64) unit {
 	best := q.units[0]
 	for _, u := range q.units {
-		if math.Abs(v) >= u.size*(1-1e-9) {
+		if math.Abs(v) >= u.size*0.9995 {
 			best = u
 		}
 	}

@@ -250,7 +250,7 @@ func appendNames(notes []string, what string, names map[string]bool) []string {
 func (s *selection) table(metrics []results.Metric) Table {
 	t := Table{Header: s.factorHeader()}
 	for _, m := range metrics {
-		t.Header = append(t.Header, capital(m.Label)+" [95 %]")
+		t.Header = append(t.Header, Capital(m.Label)+" [95 %]")
 	}
 	t.Header = append(t.Header, "n")
 	for _, p := range s.panels {

@@ -17,7 +17,7 @@ const rateFactor = "rate"
 
 // FactorName is a factor's name for people: "size_bytes" is "Size".
 func FactorName(factor string) string {
-	return capital(strings.ReplaceAll(strings.TrimSuffix(factor, sizeSuffix), "_", " "))
+	return Capital(strings.ReplaceAll(strings.TrimSuffix(factor, sizeSuffix), "_", " "))
 }
 
 // LevelText is a level for people, on an axis that names its factor.
@@ -91,7 +91,8 @@ func sizeText(bytes float64) string {
 	return strconv.FormatFloat(bytes, 'g', 4, 64) + " " + units[i]
 }
 
-func capital(s string) string {
+// Capital makes the first letter a capital.
+func Capital(s string) string {
 	r, n := utf8.DecodeRuneInString(s)
 	if n == 0 {
 		return s

@@ -17,7 +17,7 @@ var pageText string
 //go:embed report.css
 var styleSheet string
 
-var page = template.Must(template.New("report.html").Funcs(template.FuncMap{
+var pageTemplate = template.Must(template.New("report.html").Funcs(template.FuncMap{
 	"font":  func() template.CSS { return template.CSS(figure.FontCSS()) },
 	"style": func() template.CSS { return template.CSS(styleSheet) },
 	"picture": func(f Figure) (template.HTML, error) {
@@ -32,7 +32,7 @@ var page = template.Must(template.New("report.html").Funcs(template.FuncMap{
 // HTML gives the report as one self-contained page.
 func (r *Report) HTML() ([]byte, error) {
 	var buf bytes.Buffer
-	if err := page.Execute(&buf, r); err != nil {
+	if err := pageTemplate.Execute(&buf, r); err != nil {
 		return nil, fmt.Errorf("write report: %w", err)
 	}
 	return buf.Bytes(), nil

@@ -51,10 +51,10 @@ func (r *Report) writeRejected(b *bytes.Buffer) {
 	}
 	var rows [][]string
 	for _, c := range r.Rejected {
-		rows = append(rows, []string{c.Experiment, c.Cell, c.State, fmt.Sprint(c.Trials), c.Reason})
+		rows = append(rows, []string{c.Experiment, c.State, c.Reason, c.Cell, fmt.Sprint(c.Trials)})
 	}
 	fmt.Fprintf(b, "\n## What was left out\n\n")
-	writeTable(b, []string{"Experiment", "Cell", "State", "Trials", "Reason"}, rows)
+	writeTable(b, []string{"Experiment", "State", "Reason", "Cell", "Trials"}, rows)
 }
 
 func writeSentences(b *bytes.Buffer, sentences []Sentence) {

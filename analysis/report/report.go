@@ -131,7 +131,7 @@ func (r *Report) addFigure(run *results.Run, f *figure.Figure) Figure {
 
 // warn adds a warning, and the figure it is about if it is about one.
 func (r *Report) warn(text string, figures ...string) {
-	text = strings.TrimSuffix(text, ".")
+	text = figure.Capital(strings.TrimSuffix(text, "."))
 	i := slices.IndexFunc(r.Warnings, func(w Warning) bool { return w.Text == text })
 	if i < 0 {
 		i = len(r.Warnings)

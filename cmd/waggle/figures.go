@@ -38,7 +38,7 @@ func figuresCommand() *cli.Command {
 			if err := figure.WriteAll(dir, figures); err != nil {
 				return err
 			}
-			fmt.Fprintf(c.App.Writer, "%d figures are in %s\n", len(figures), dir)
+			fmt.Fprintf(c.App.Writer, "figures drawn into %s: %d\n", dir, len(figures))
 			return nil
 		},
 	}

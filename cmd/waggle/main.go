@@ -131,7 +131,7 @@ func exitCode(err error) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.As(err, &coder):
+	case errors.As(err, &coder) && coder.ExitCode() > 0:
 		return coder.ExitCode()
 	case errors.Is(err, errUsage), errors.Is(err, datapath.ErrUnknown):
 		return exitUsage

@@ -18,8 +18,9 @@
 // these together.
 //
 // What was written is seen by every other client once WriteAt, or for Write
-// Sync or Close, has returned. An open file learns of another client's changes
-// of its size and of its replicas within a second; its Read also reads ahead.
+// Sync or Close, has returned. A file that is open already learns within a second
+// of another client's changes of its size, of a small file's bytes and of where
+// its replicas are; its Read also reads ahead.
 package client
 
 import (

@@ -94,17 +94,16 @@ func (c *Client) OpenFile(ctx context.Context, path string, flags int, options F
 }
 
 func (f *File) open() error {
+	asked := time.Now()
 	var at found
 	var err error
-	before := time.Now()
-	switch {
-	case f.flags&os.O_CREATE != 0:
+	if f.flags&os.O_CREATE != 0 {
 		at.Attributes, err = f.c.create(f.ctx, f.path, f.flags&os.O_EXCL != 0, f.flags&os.O_TRUNC != 0, nil, f.options)
 		if at.InlineSize > 0 {
-			before = time.Time{} // its bytes are not known
+			asked = time.Time{} // its bytes are not known
 		}
-	default:
-		at, err = f.c.find(f.ctx, f.path, want{inline: true, location: true, follow: true})
+	} else {
+		at, err = f.c.find(f.ctx, f.path, toOpen)
 	}
 	if err != nil {
 		return err
@@ -112,16 +111,22 @@ func (f *File) open() error {
 	if isDirectory(at.Mode) && f.writable() {
 		return &remoteError{syscall.EISDIR, ""}
 	}
-	f.inode, f.chunkSize = at.Inode, max(at.ChunkSize, wire.MinChunkSize)
-	f.chunks = make(map[uint32]*chunkWriter)
-	f.learn(&at, before)
-	if at.location.Chunk != 0 {
-		f.locations[0] = at.location
-	}
+	f.begin(&at, asked)
 	if f.flags&(os.O_CREATE|os.O_TRUNC) == os.O_TRUNC && f.writable() {
 		return f.truncate(0)
 	}
 	return nil
+}
+
+// toOpen is what opening a file looks up: all that is needed to read it, if it
+// has one chunk.
+var toOpen = want{inline: true, location: true, follow: true}
+
+// begin makes f the open file that was found.
+func (f *File) begin(at *found, asked time.Time) {
+	f.inode, f.chunkSize = at.Inode, max(at.ChunkSize, wire.MinChunkSize)
+	f.chunks = make(map[uint32]*chunkWriter)
+	f.learn(at, asked, f.c.changesOf(f.inode))
 }
 
 func (f *File) writable() bool { return f.flags&(os.O_WRONLY|os.O_RDWR) != 0 }
@@ -147,14 +152,17 @@ func (c *Client) create(ctx context.Context, path string, exclusive, replace boo
 // ReadFile returns the content of a file. One of at most 1 KiB comes with its
 // lookup.
 func (c *Client) ReadFile(ctx context.Context, path string) ([]byte, error) {
-	f, err := c.Open(ctx, path)
+	asked := time.Now()
+	at, err := c.find(ctx, path, toOpen)
 	if err != nil {
-		return nil, err
+		return nil, pathError("open", path, err)
 	}
+	if isSmall(&at.Attributes) && !isDirectory(at.Mode) {
+		return at.inline, nil
+	}
+	f := &File{c: c, ctx: ctx, path: path}
+	f.begin(&at, asked)
 	defer f.Close()
-	if isSmall(&f.known.Attributes) && !isDirectory(f.known.Mode) {
-		return f.known.inline, nil
-	}
 	content := make([]byte, f.known.Size)
 	n, err := f.ReadAt(content, 0)
 	if err == io.EOF { // it has been cut since
@@ -186,11 +194,14 @@ func (c *Client) WriteFileWith(ctx context.Context, path string, content []byte,
 // isSmall says whether all bytes of a file are in its inode record.
 func isSmall(a *wire.Attributes) bool { return a.Size == uint64(a.InlineSize) }
 
-// learn keeps what a lookup has found. It was asked for at the given time.
-func (f *File) learn(at *found, asked time.Time) {
-	f.known, f.knownAt = *at, asked
-	f.changes = f.c.changesOf(f.inode)
+// learn keeps what a lookup of the file and its first chunk has found, and what
+// the time and the client's changes were before.
+func (f *File) learn(at *found, asked time.Time, changes uint64) {
+	f.known, f.knownAt, f.changes = *at, asked, changes
 	f.locations = make(map[uint32]wire.Location)
+	if at.location.Chunk != 0 {
+		f.locations[0] = at.location
+	}
 }
 
 func (f *File) fresh() bool {
@@ -209,11 +220,7 @@ func (f *File) view() (found, error) {
 	if err != nil {
 		return found{}, err
 	}
-	f.learn(&at, asked)
-	f.changes = changes
-	if at.location.Chunk != 0 {
-		f.locations[0] = at.location
-	}
+	f.learn(&at, asked, changes)
 	return f.known, nil
 }
 
@@ -238,7 +245,9 @@ func (f *File) location(ctx context.Context, index uint32) (wire.Location, error
 	if len(f.locations) >= maxLocations {
 		clear(f.locations)
 	}
-	f.locations[index] = at.location
+	if at.location.Chunk != 0 { // another client may fill a hole at any time
+		f.locations[index] = at.location
+	}
 	return at.location, nil
 }
 

@@ -8,6 +8,8 @@ import (
 	"os"
 	"syscall"
 
+	"golang.org/x/sync/errgroup"
+
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -334,24 +336,34 @@ func (f *File) say() error {
 	return f.keep(f.publish(false))
 }
 
-// publish waits until all writes are acknowledged, with sync durable, and then
-// tells the metadata server the size.
+// publish waits until all writes are acknowledged, and then tells the metadata
+// server the size. With sync it also makes them durable, meanwhile.
 func (f *File) publish(sync bool) error {
 	if err := f.flush(); err != nil {
 		return err
-	}
-	for _, w := range f.chunks {
-		if sync {
-			if err := w.sync(f.ctx); err != nil {
-				return err
-			}
-		}
 	}
 	for _, w := range f.chunks {
 		if err := w.wait(f.ctx); err != nil {
 			return err
 		}
 	}
+	if !sync || len(f.chunks) == 0 {
+		return f.sendSize()
+	}
+	var group errgroup.Group
+	group.Go(f.sendSize)
+	for _, w := range f.chunks {
+		group.Go(func() error {
+			if err := w.sync(f.ctx); err != nil {
+				return err
+			}
+			return w.wait(f.ctx)
+		})
+	}
+	return group.Wait()
+}
+
+func (f *File) sendSize() error {
 	if !f.unsaid {
 		return nil
 	}

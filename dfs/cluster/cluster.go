@@ -126,17 +126,10 @@ func (r *roles) launch(name string, args ...string) error {
 	r.processes = append(r.processes, cmd)
 	r.waiting++
 	go func() {
-		err := cmd.Wait()
-		r.ended <- fmt.Errorf("%s ended: %w", name, cmpErr(err, errors.New("without an error")))
+		cmd.Wait()
+		r.ended <- fmt.Errorf("%s ended: %s", name, cmd.ProcessState)
 	}()
 	return nil
-}
-
-func cmpErr(err, standard error) error {
-	if err == nil {
-		return standard
-	}
-	return err
 }
 
 // run waits until the cluster can be used, and then until ctx or a role ends.
@@ -216,15 +209,11 @@ func (r *roles) stop() error {
 			for _, p := range r.processes {
 				p.Process.Kill()
 			}
-			return errors.Join(fmt.Errorf("roles did not end within %v and were killed", stopTime), r.reap())
+			for ; r.waiting > 0; r.waiting-- {
+				<-r.ended
+			}
+			return fmt.Errorf("roles did not end within %v and were killed", stopTime)
 		}
-	}
-	return nil
-}
-
-func (r *roles) reap() error {
-	for ; r.waiting > 0; r.waiting-- {
-		<-r.ended
 	}
 	return nil
 }

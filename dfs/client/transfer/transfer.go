@@ -175,6 +175,9 @@ func (c *copier) walk(ctx context.Context, j job, there entry, exists bool) erro
 		c.counts.special.Add(1)
 		return nil
 	}
+	if exists && there.mode.IsDir() {
+		return fmt.Errorf("copy %s: %s exists and is a directory: remove it, or choose another name", j.from, j.to)
+	}
 	j.instead = exists && (j.entry.mode.Type() != there.mode.Type() || !there.mode.IsRegular())
 	select {
 	case c.jobs <- j:

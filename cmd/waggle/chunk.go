@@ -24,6 +24,7 @@ func chunkCommand() *cli.Command {
 			&cli.IntFlag{Name: "open-files", Value: 512, Usage: "keep `N` replicas open; each takes two descriptors"},
 			&cli.DurationFlag{Name: "idle-timeout", Value: 10 * time.Minute, Usage: "close data connections that are idle for `TIME`"},
 			&cli.DurationFlag{Name: "peer-timeout", Value: 15 * time.Second, Usage: "give a peer `TIME` for the rest of a frame"},
+			&cli.PathFlag{Name: "sockmap-cgroup", Usage: "redirect connections within the control group `DIRECTORY`, for read=sockmap+...; this process must be in it"},
 			&cli.StringFlag{Name: "scrub-rate", Value: "4MiB", Usage: "look for damage at `BYTES` a second; 0 turns it off"},
 		},
 		Action: runChunk,
@@ -48,7 +49,7 @@ func runChunk(c *cli.Context) error {
 		DataAddress: c.String("data-address"), ControlAddress: c.String("control-address"), Advertise: c.String("advertise"),
 		MaxConnections: c.Int("max-connections"), OpenFiles: c.Int("open-files"),
 		IdleTimeout: c.Duration("idle-timeout"), PeerTimeout: c.Duration("peer-timeout"),
-		ScrubRate: int(scrubRate), Version: version(),
+		SockmapCgroup: c.Path("sockmap-cgroup"), ScrubRate: int(scrubRate), Version: version(),
 	})
 	if err != nil {
 		return err

@@ -165,5 +165,5 @@ type adminService struct {
 }
 
 func (a *adminService) Status(context.Context, *control.Empty) (*control.RoleStatus, error) {
-	return &control.RoleStatus{Role: "chunk", Version: a.s.config.Version, Counters: a.s.counters.Snapshot()}, nil
+	return &control.RoleStatus{Role: "chunk", Version: a.s.config.Version, Counters: a.s.Counters().Snapshot()}, nil
 }

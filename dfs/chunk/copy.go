@@ -122,7 +122,7 @@ func (s *Server) openSource(ctx context.Context, q *control.CopyRequest) (*sourc
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
-	counter := s.counters.Counter("chunk_copied_bytes")
+	counter := s.Counters().Counter("chunk_copied_bytes")
 	return &source{state: state, sums: sums, conn: conn, in: bufio.NewReader(conn), extra: make([]byte, wire.MaxExtra),
 		timeout: s.config.PeerTimeout, fetched: func(n int) { counter.Add(int64(n)) },
 		release: context.AfterFunc(ctx, func() { conn.Close() })}, nil

@@ -39,7 +39,7 @@ func (s *Server) acceptData() error {
 		}
 		if !s.enter(conn) {
 			s.warn("data connection refused: there are as many as allowed", "limit", s.config.MaxConnections, "peer", conn.RemoteAddr())
-			s.counters.Counter("chunk_refused_connections").Add(1)
+			s.Counters().Counter("chunk_refused_connections").Add(1)
 			conn.Close()
 			continue
 		}
@@ -109,13 +109,13 @@ func (s *Server) serveData(conn *net.TCPConn) {
 	}
 	c.close()
 	if err != io.EOF && !s.stopping.Load() {
-		s.counters.Counter("chunk_broken_connections").Add(1)
+		s.Counters().Counter("chunk_broken_connections").Add(1)
 		s.warn("data connection closed", "peer", conn.RemoteAddr(), "reason", err)
 	}
 }
 
 func (c *connection) open() (err error) {
-	if c.locked, err = c.server.defaultRead.NewSender(c.conn, &c.server.counters); err != nil {
+	if c.locked, err = c.server.defaultRead.NewSender(c.conn, &c.server.senders); err != nil {
 		return err
 	}
 	c.sender = c.locked
@@ -193,7 +193,7 @@ func (c *connection) chooseRead(p read.Path) error {
 	sender := c.locked
 	if p.About().Name != read.Copy {
 		var err error
-		if sender, err = p.NewSender(c.conn, &c.server.counters); err != nil {
+		if sender, err = p.NewSender(c.conn, &c.server.senders); err != nil {
 			return fmt.Errorf("%s: %w: %w", p.About(), datapath.ErrUnsupported, err)
 		}
 	}

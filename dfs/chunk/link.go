@@ -55,7 +55,7 @@ func dialLink(s *Server, key linkKey, path write.Path) (*link, error) {
 	}
 	l := &link{key: key, conn: conn.(*net.TCPConn), in: bufio.NewReaderSize(conn, wire.HeaderSize), extra: make([]byte, wire.MaxExtra)}
 	_ = l.conn.SetNoDelay(true)
-	if l.forwarder, err = path.NewForwarder(l.conn, &s.counters); err != nil {
+	if l.forwarder, err = path.NewForwarder(l.conn, s.Counters()); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("%s: %w", path.About(), err)
 	}

@@ -32,7 +32,7 @@ type corruptBlock struct{ chunk, offset uint64 }
 // reportCorrupt has the metadata server told of a corrupt block. It does not
 // wait: what is not told now is found again.
 func (s *Server) reportCorrupt(chunk, offset uint64) {
-	s.counters.Counter("chunk_corrupt_blocks").Add(1)
+	s.Counters().Counter("chunk_corrupt_blocks").Add(1)
 	select {
 	case s.corrupt <- corruptBlock{chunk, offset}:
 	default:

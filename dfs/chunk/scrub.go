@@ -20,7 +20,7 @@ func (s *Server) scrub(ctx context.Context) error {
 		return nil
 	}
 	limit := rate.NewLimiter(rate.Limit(s.config.ScrubRate), replica.VerifyWindow)
-	read := s.counters.Counter("chunk_scrubbed_bytes")
+	read := s.Counters().Counter("chunk_scrubbed_bytes")
 	for ctx.Err() == nil {
 		for _, id := range s.store.IDs() {
 			r, err := s.store.Get(id)

@@ -49,6 +49,10 @@ type Config struct {
 	// PeerTimeout bounds how long a peer may take to send the rest of a frame, to
 	// take an answer, and each server of a chain to acknowledge; default 15 s.
 	PeerTimeout time.Duration
+	// SockmapCgroup is the directory of a control group (version 2). Within it
+	// connections whose client asks for it are redirected (read=sockmap+...);
+	// this process must be in it, or below, before New is called.
+	SockmapCgroup string
 	// ScrubRate is how many bytes a second are read to look for damage; 0 turns
 	// it off.
 	ScrubRate int
@@ -74,7 +78,7 @@ type Server struct {
 	complain *rate.Limiter // bounds the log lines that bad peers can cause
 	store    *replica.Store
 	identity identity
-	counters datapath.Counters
+	senders  read.Server // what they share
 	links    linkPool
 	corrupt  chan corruptBlock // to be told to the metadata server
 
@@ -121,6 +125,11 @@ func (s *Server) open() (err error) {
 	if s.control, err = net.Listen("tcp", s.config.ControlAddress); err != nil {
 		return fmt.Errorf("listen for control: %w", err)
 	}
+	if s.config.SockmapCgroup != "" {
+		if err := s.senders.ListenSockmap(s.config.SockmapCgroup, uint16(s.data.Addr().(*net.TCPAddr).Port)); err != nil {
+			return err
+		}
+	}
 	for _, a := range []string{s.DataAddress(), s.ControlAddress()} {
 		if at, err := netip.ParseAddrPort(a); err != nil || at.Addr().IsUnspecified() {
 			return fmt.Errorf("address %s can't be reached by others: say which IP address to advertise", a)
@@ -144,7 +153,7 @@ func (s *Server) advertised(a net.Addr) string {
 }
 
 // Counters are the server's counts, as Admin.Status answers them.
-func (s *Server) Counters() *datapath.Counters { return &s.counters }
+func (s *Server) Counters() *datapath.Counters { return &s.senders.Counters }
 
 // Serve serves until ctx is done, and then ends what is under way and closes
 // the server. It returns nil if it was stopped, or why it could not go on.
@@ -208,5 +217,5 @@ func (s *Server) Close() error {
 	if s.control != nil {
 		s.control.Close()
 	}
-	return s.store.Close()
+	return errors.Join(s.senders.Close(), s.store.Close())
 }

@@ -43,7 +43,7 @@ type waiting struct {
 }
 
 func newWrites(c *connection, path write.Path) *writes {
-	w := &writes{c: c, copied: c.server.counters.Counter(datapath.CopiedInUser), links: make(map[wire.Replica]*link)}
+	w := &writes{c: c, copied: c.server.Counters().Counter(datapath.CopiedInUser), links: make(map[wire.Replica]*link)}
 	w.choose(path)
 	return w
 }
@@ -52,7 +52,7 @@ func newWrites(c *connection, path write.Path) *writes {
 func (w *writes) choose(path write.Path) {
 	w.releaseLinks()
 	w.path = path
-	w.bytes = w.c.server.counters.Counter("write_" + path.About().Name + "_bytes")
+	w.bytes = w.c.server.Counters().Counter("write_" + path.About().Name + "_bytes")
 }
 
 // take receives the rest of a write or sync, and carries it out. An error means

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"waggle/dfs/datapath"
+	"waggle/dfs/datapath/read"
 	"waggle/dfs/wire"
 )
 
@@ -123,7 +125,7 @@ func (p *pool) takeIdle() *dataConn {
 func (p *pool) dial(ctx context.Context) (*dataConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	var dialer net.Dialer
+	dialer := dialerFor(p.key.path)
 	c, err := dialer.DialContext(ctx, "tcp", p.key.address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to chunk server %s: %w", p.key.address, err)
@@ -139,6 +141,15 @@ func (p *pool) dial(ctx context.Context) (*dataConn, error) {
 		return nil, fmt.Errorf("choose %s at chunk server %s: %w", p.key.path, p.key.address, err)
 	}
 	return conn, nil
+}
+
+// dialerFor returns what to dial connections with on which path, such as
+// "read=copy", will be chosen.
+func dialerFor(path string) net.Dialer {
+	if name, found := strings.CutPrefix(path, string(datapath.Read)+"="); found {
+		return read.Dialer(name)
+	}
+	return net.Dialer{}
 }
 
 // choose selects the data path of a new connection.

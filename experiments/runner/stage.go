@@ -213,8 +213,12 @@ func (s *stage) startChunk(ctx context.Context, host, meta string) error {
 		return err
 	}
 	ip := s.network.Host(host).Address.String()
-	r, err := s.start(roleChunk, host, "chunk", "--dir", dir, "--meta", meta,
-		"--data-address", ip+":0", "--control-address", ip+":0", "--scrub-rate", "0")
+	arguments := []string{"chunk", "--dir", dir, "--meta", meta,
+		"--data-address", ip + ":0", "--control-address", ip + ":0", "--scrub-rate", "0"}
+	if cgroup := s.run.owner.Cgroup(); cgroup != "" && s.run.support.reasons["read=sockmap+copy"] == nil {
+		arguments = append(arguments, "--sockmap-cgroup", cgroup)
+	}
+	r, err := s.start(roleChunk, host, arguments...)
 	if err != nil {
 		return err
 	}

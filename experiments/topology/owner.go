@@ -61,6 +61,10 @@ func Claim(run, parent string) (*Owner, error) {
 	return o, nil
 }
 
+// Cgroup is the directory of the run's cgroup, which holds those of all roles,
+// or "" where we may not make one.
+func (o *Owner) Cgroup() string { return o.cgroup }
+
 func (o *Owner) make() error {
 	if err := os.Mkdir(o.Scratch, 0o700); err != nil {
 		return fmt.Errorf("make the scratch directory: %w", err)

@@ -28,8 +28,8 @@ func (copyPath) About() datapath.Info {
 	}
 }
 
-func (copyPath) NewSender(conn *net.TCPConn, counters *datapath.Counters) (Sender, error) {
-	return &copySender{conn: conn, bytes: counters.Counter("read_copy_bytes")}, nil
+func (copyPath) NewSender(conn *net.TCPConn, server *Server) (Sender, error) {
+	return &copySender{conn: conn, bytes: server.Counters.Counter("read_copy_bytes")}, nil
 }
 
 type copySender struct {

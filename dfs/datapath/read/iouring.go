@@ -64,7 +64,7 @@ func (p iouringPath) supported() error {
 	return nil
 }
 
-func (p iouringPath) NewSender(conn *net.TCPConn, counters *datapath.Counters) (Sender, error) {
+func (p iouringPath) NewSender(conn *net.TCPConn, server *Server) (Sender, error) {
 	s, err := newSocket(conn)
 	if err != nil {
 		return nil, err
@@ -75,8 +75,8 @@ func (p iouringPath) NewSender(conn *net.TCPConn, counters *datapath.Counters) (
 	}
 	u := &iouringSender{
 		socket: s, ring: ring, zeroCopy: p.zeroCopy,
-		bytes: counters.Counter(p.counter("sent_bytes")), copied: counters.Counter(p.counter("copied_sends")),
-		headers: counters.Counter(datapath.CopiedInUser),
+		bytes: server.Counters.Counter(p.counter("sent_bytes")), copied: server.Counters.Counter(p.counter("copied_sends")),
+		headers: server.Counters.Counter(datapath.CopiedInUser),
 	}
 	if err := u.register(); err != nil {
 		return nil, errors.Join(err, u.Close())

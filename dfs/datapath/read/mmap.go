@@ -23,9 +23,9 @@ func (mmapPath) About() datapath.Info {
 	}
 }
 
-func (mmapPath) NewSender(conn *net.TCPConn, counters *datapath.Counters) (Sender, error) {
+func (mmapPath) NewSender(conn *net.TCPConn, server *Server) (Sender, error) {
 	s, err := newSocket(conn)
-	return &mmapSender{socket: s, bytes: counters.Counter("read_mmap_bytes")}, err
+	return &mmapSender{socket: s, bytes: server.Counters.Counter("read_mmap_bytes")}, err
 }
 
 type mmapSender struct {

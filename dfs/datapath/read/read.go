@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 
+	"waggle/bpf/sockmap"
 	"waggle/dfs/datapath"
 	"waggle/dfs/wire"
 )
@@ -52,8 +53,35 @@ type Sender interface {
 // Path is a read path.
 type Path interface {
 	About() datapath.Info
-	// NewSender makes the sender of one connection and counts into counters.
-	NewSender(conn *net.TCPConn, counters *datapath.Counters) (Sender, error)
+	// NewSender makes the sender of one connection that a server accepted.
+	NewSender(conn *net.TCPConn, server *Server) (Sender, error)
+}
+
+// Server is what the senders of one chunk server share.
+type Server struct {
+	Counters datapath.Counters
+	// Sockmap redirects what is sent on connections within this kernel; nil on a
+	// server that was not given a control group for it.
+	Sockmap *sockmap.Ingress
+}
+
+// Close gives back what the senders shared. Every connection is closed before.
+func (s *Server) Close() error {
+	if s.Sockmap == nil {
+		return nil
+	}
+	return s.Sockmap.Close()
+}
+
+// Dialer is what a client dials the connections of the read path of that name
+// with.
+func Dialer(name string) net.Dialer {
+	if path, err := Paths.Get(name); err == nil {
+		if special, ok := path.(interface{ dialer() net.Dialer }); ok {
+			return special.dialer()
+		}
+	}
+	return net.Dialer{}
 }
 
 // Paths is the registry.

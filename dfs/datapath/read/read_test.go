@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"waggle/dfs/datapath"
+	"waggle/bpf/sockmap"
 	"waggle/dfs/wire"
 )
 
@@ -49,23 +49,53 @@ func replica(t *testing.T, size int) (*os.File, []byte, func() ([]byte, error)) 
 	return f, content, func() ([]byte, error) { return mapped, nil }
 }
 
-func listen(t testing.TB) *net.TCPListener {
-	t.Helper()
-	l, err := wire.ListenTCP("127.0.0.1:0")
-	require.NoError(t, err)
-	return l
+// site is a server's side of a path and how its clients reach it.
+type site struct {
+	*Server
+	path     Path
+	listener *net.TCPListener
 }
 
-func connect(t testing.TB) (server, client *net.TCPConn) {
+// open makes a site that ends with the test. For a path that needs one it is in
+// a control group, which the whole test process enters.
+func open(t testing.TB, p Path) *site {
 	t.Helper()
-	l := listen(t)
-	defer l.Close()
-	c, err := net.Dial("tcp", l.Addr().String())
+	s := &site{Server: new(Server), path: p}
+	t.Cleanup(func() { require.NoError(t, s.Close()) })
+	cgroup := ""
+	if _, ok := p.(sockmapPath); ok {
+		group, err := sockmap.NewCgroup()
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, group.Close()) })
+		require.NoError(t, group.Enter(os.Getpid()))
+		cgroup = group.Path()
+	}
+	var err error
+	s.listener, err = wire.ListenTCP("127.0.0.1:0")
 	require.NoError(t, err)
-	s, err := l.Accept()
+	t.Cleanup(func() { s.listener.Close() })
+	if cgroup != "" {
+		require.NoError(t, s.ListenSockmap(cgroup, uint16(s.listener.Addr().(*net.TCPAddr).Port)))
+	}
+	return s
+}
+
+func (s *site) connect(t testing.TB) (server, client *net.TCPConn) {
+	t.Helper()
+	dialer := Dialer(s.path.About().Name)
+	c, err := dialer.Dial("tcp", s.listener.Addr().String())
 	require.NoError(t, err)
-	t.Cleanup(func() { s.Close(); c.Close() })
-	return s.(*net.TCPConn), c.(*net.TCPConn)
+	server, err = s.listener.AcceptTCP()
+	require.NoError(t, err)
+	t.Cleanup(func() { server.Close(); c.Close() })
+	return server, c.(*net.TCPConn)
+}
+
+func (s *site) sender(t testing.TB, conn *net.TCPConn) Sender {
+	t.Helper()
+	sender, err := s.path.NewSender(conn, s.Server)
+	require.NoError(t, err)
+	return sender
 }
 
 // The conformance suite of the senders: the same seeded ranges give the same
@@ -73,10 +103,9 @@ func connect(t testing.TB) (server, client *net.TCPConn) {
 func TestEveryPathSendsTheSameBytes(t *testing.T) {
 	file, content, mapping := replica(t, 6<<20+123)
 	eachPath(t, func(t *testing.T, p Path) {
-		server, client := connect(t)
-		var counters datapath.Counters
-		sender, err := p.NewSender(server, &counters)
-		require.NoError(t, err)
+		site := open(t, p)
+		server, client := site.connect(t)
+		sender := site.sender(t, server)
 		random := rand.New(rand.NewPCG(1, 2))
 		for range 60 {
 			offset := random.IntN(len(content)) &^ (wire.BlockSize - 1)
@@ -101,10 +130,10 @@ func TestEveryPathSendsTheSameBytes(t *testing.T) {
 		}
 		require.NoError(t, sender.Close())
 		for _, name := range p.About().Proof {
-			require.Positive(t, counters.Snapshot()[name], "the proof %s", name)
+			require.Positive(t, site.Counters.Snapshot()[name], "the proof %s", name)
 		}
 		if name := "read_zerocopy_copied_bytes"; p.About().Name == "zerocopy" {
-			require.Equal(t, counters.Snapshot()["read_zerocopy_completed_bytes"], counters.Snapshot()[name], "loopback copies after all")
+			require.Equal(t, site.Counters.Snapshot()["read_zerocopy_completed_bytes"], site.Counters.Snapshot()[name], "loopback copies after all")
 		}
 	})
 }
@@ -114,13 +143,13 @@ func TestEveryPathSendsTheSameBytes(t *testing.T) {
 func TestACutReplicaIsAnError(t *testing.T) {
 	eachPath(t, func(t *testing.T, p Path) {
 		file, _, mapping := replica(t, 2<<20)
-		server, client := connect(t)
-		sender, err := p.NewSender(server, new(datapath.Counters))
-		require.NoError(t, err)
+		site := open(t, p)
+		server, client := site.connect(t)
+		sender := site.sender(t, server)
 		defer sender.Close()
 		go io.Copy(io.Discard, client)
 		require.NoError(t, file.Truncate(3*wire.BlockSize))
-		err = sender.Prepare(Range{File: file, Length: 1 << 20, Mapping: mapping})
+		err := sender.Prepare(Range{File: file, Length: 1 << 20, Mapping: mapping})
 		if err == nil {
 			err = sender.Send([]byte("header"))
 		}
@@ -133,9 +162,9 @@ func TestACutReplicaIsAnError(t *testing.T) {
 func TestSlowAndVanishedClients(t *testing.T) {
 	eachPath(t, func(t *testing.T, p Path) {
 		file, _, mapping := replica(t, 4<<20)
+		site := open(t, p)
 		send := func(server *net.TCPConn) error {
-			sender, err := p.NewSender(server, new(datapath.Counters))
-			require.NoError(t, err)
+			sender := site.sender(t, server)
 			defer sender.Close()
 			for range 20 {
 				if err := sender.Prepare(Range{File: file, Length: 4 << 20, Mapping: mapping}); err != nil {
@@ -147,11 +176,11 @@ func TestSlowAndVanishedClients(t *testing.T) {
 			}
 			return nil
 		}
-		server, _ := connect(t)
+		server, _ := site.connect(t)
 		require.NoError(t, server.SetWriteDeadline(time.Now().Add(100*time.Millisecond)))
 		require.ErrorIs(t, send(server), os.ErrDeadlineExceeded)
 
-		server, client := connect(t)
+		server, client := site.connect(t)
 		require.NoError(t, client.Close())
 		require.Error(t, send(server))
 	})
@@ -166,23 +195,57 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	}
 	eachPath(t, func(t *testing.T, p Path) {
 		file, _, mapping := replica(t, 1<<16)
+		site := open(t, p)
 		before := 0
 		for i := range 1000 {
 			if i == 10 {
 				before = count()
 			}
-			l := listen(t)
-			client, err := net.Dial("tcp", l.Addr().String())
-			require.NoError(t, err)
-			server, err := l.Accept()
-			require.NoError(t, err)
-			l.Close()
-			sender, err := p.NewSender(server.(*net.TCPConn), new(datapath.Counters))
-			require.NoError(t, err)
+			server, client := site.connect(t)
+			sender := site.sender(t, server)
 			require.NoError(t, sender.Prepare(Range{File: file, Length: 1 << 16, Mapping: mapping}))
 			require.NoError(t, sender.Send([]byte("header")))
 			require.NoError(t, errors.Join(sender.Close(), server.Close(), client.Close()))
 		}
 		require.InDelta(t, before, count(), 5)
+		if site.Sockmap != nil {
+			known, err := site.Sockmap.Known()
+			require.NoError(t, err)
+			require.Zero(t, known, "connections that the kernel still knows")
+		}
 	})
+}
+
+// A client that did not mark its connection, as one in another kernel can't, is
+// served by TCP, and that is counted instead of proven.
+func TestPlainConnectionsAreServedAndCounted(t *testing.T) {
+	file, content, mapping := replica(t, 1<<16)
+	eachPath(t, func(t *testing.T, p Path) {
+		if _, ok := p.(sockmapPath); !ok {
+			t.Skip("not redirected anyway")
+		}
+		site := open(t, p)
+		client, err := net.Dial("tcp", site.listener.Addr().String())
+		require.NoError(t, err)
+		defer client.Close()
+		server, err := site.listener.AcceptTCP()
+		require.NoError(t, err)
+		defer server.Close()
+		sender := site.sender(t, server)
+		require.NoError(t, sender.Prepare(Range{File: file, Length: len(content), Mapping: mapping}))
+		require.NoError(t, sender.Send([]byte("header")))
+		got := make([]byte, len("header")+len(content))
+		_, err = io.ReadFull(client, got)
+		require.NoError(t, err)
+		require.True(t, bytes.Equal(content, got[len("header"):]))
+		counts := site.Counters.Snapshot()
+		require.EqualValues(t, 1, counts["read_sockmap_plain_connections"])
+		require.Zero(t, counts["read_sockmap_redirected_bytes"])
+	})
+}
+
+// A chunk server without a control group refuses, instead of sending plainly.
+func TestSockmapNeedsItsControlGroup(t *testing.T) {
+	_, err := sockmapPath{inner: copyPath{}}.NewSender(nil, new(Server))
+	require.ErrorContains(t, err, "--sockmap-cgroup")
 }

@@ -24,9 +24,9 @@ func (sendfilePath) About() datapath.Info {
 	}
 }
 
-func (sendfilePath) NewSender(conn *net.TCPConn, counters *datapath.Counters) (Sender, error) {
+func (sendfilePath) NewSender(conn *net.TCPConn, server *Server) (Sender, error) {
 	s, err := newSocket(conn)
-	return &sendfileSender{socket: s, bytes: counters.Counter("read_sendfile_bytes")}, err
+	return &sendfileSender{socket: s, bytes: server.Counters.Counter("read_sendfile_bytes")}, err
 }
 
 type sendfileSender struct {

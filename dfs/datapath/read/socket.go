@@ -72,7 +72,8 @@ func (s socket) sendHeader(header []byte) error {
 // socket's send buffer allows.
 func (s socket) writeAll(buffers net.Buffers) error {
 	_, err := buffers.WriteTo(s.conn)
-	if errors.Is(err, unix.EFAULT) {
+	// A message for sk_msg that can't be copied whole fails with ENOSPC instead.
+	if errors.Is(err, unix.EFAULT) || errors.Is(err, unix.ENOSPC) {
 		return ErrShrank
 	}
 	return err

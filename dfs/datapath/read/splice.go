@@ -30,7 +30,7 @@ func (splicePath) About() datapath.Info {
 	}
 }
 
-func (splicePath) NewSender(conn *net.TCPConn, counters *datapath.Counters) (Sender, error) {
+func (splicePath) NewSender(conn *net.TCPConn, server *Server) (Sender, error) {
 	s, err := newSocket(conn)
 	if err != nil {
 		return nil, err
@@ -46,7 +46,7 @@ func (splicePath) NewSender(conn *net.TCPConn, counters *datapath.Counters) (Sen
 			return nil, errors.Join(fmt.Errorf("ask for a pipe's size: %w", err), unix.Close(ends[0]), unix.Close(ends[1]))
 		}
 	}
-	return &spliceSender{socket: s, out: ends[0], in: ends[1], size: size, bytes: counters.Counter("read_splice_bytes")}, nil
+	return &spliceSender{socket: s, out: ends[0], in: ends[1], size: size, bytes: server.Counters.Counter("read_splice_bytes")}, nil
 }
 
 type spliceSender struct {

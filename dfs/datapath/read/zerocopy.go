@@ -27,7 +27,7 @@ func (zerocopyPath) About() datapath.Info {
 	}
 }
 
-func (zerocopyPath) NewSender(conn *net.TCPConn, counters *datapath.Counters) (Sender, error) {
+func (zerocopyPath) NewSender(conn *net.TCPConn, server *Server) (Sender, error) {
 	s, err := newSocket(conn)
 	if err != nil {
 		return nil, err
@@ -41,8 +41,8 @@ func (zerocopyPath) NewSender(conn *net.TCPConn, counters *datapath.Counters) (S
 	}
 	return &zerocopySender{
 		socket: s, sizes: make(map[uint32]int),
-		completed: counters.Counter("read_zerocopy_completed_bytes"),
-		copied:    counters.Counter("read_zerocopy_copied_bytes"),
+		completed: server.Counters.Counter("read_zerocopy_completed_bytes"),
+		copied:    server.Counters.Counter("read_zerocopy_copied_bytes"),
 	}, nil
 }
 

@@ -28,11 +28,14 @@ func set(t *testing.T, s Store, keys ...string) Pending {
 }
 
 func keys(t *testing.T, r Reader, from, to string) (found []string) {
-	end := []byte(to)
-	if to == "" {
-		end = nil
+	var start, end []byte
+	if from != "" {
+		start = []byte(from)
 	}
-	require.NoError(t, r.Scan([]byte(from), end, func(k, v []byte) bool {
+	if to != "" {
+		end = []byte(to)
+	}
+	require.NoError(t, r.Scan(start, end, func(k, v []byte) bool {
 		require.Equal(t, "value of "+string(k), string(v))
 		found = append(found, string(k))
 		return true

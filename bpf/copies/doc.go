@@ -57,6 +57,19 @@
 // their completion (IOSQE_CQE_SKIP_SUCCESS). splice and tee over io_uring know only their
 // output file. The file of a multishot request on a registered descriptor is unknown.
 //
+// Backend [Sites] counts the same, and beside it at the kernel's functions that copy, where
+// each copy is user to kernel, kernel to user, or in the kernel, with the functions that
+// called. [Counts.Copied] then takes its sums from there. What the two see differently:
+//
+//   - A zero-copy send that was copied after all is a copy in the kernel (skb_copy_ubufs).
+//   - sendfile and copy_file_range to a file copy in the kernel. Packet headers that were moved
+//     (pskb_expand_head, skb_copy_bits) are in there too.
+//   - io_uring's fixed buffers are kernel memory to these functions.
+//   - Not among them, for no function can be attached to: process_vm_readv and _writev, writes
+//     to an eventfd, netlink and vsock sends, btrfs and FUSE writes, AF_XDP, FUSE's own copies.
+//     Compare with the rows, which both backends have.
+//   - Copies in interrupts count for the task that was interrupted.
+//
 // The kind of file is looked up when the call returns. If another thread closed or replaced
 // the descriptor meanwhile, the bytes are right and the kind is "closed", or the new file's.
 //
@@ -83,5 +96,6 @@
 // Counters are per CPU; nothing is sent to user space until a snapshot is taken.
 // BenchmarkCost measures it.
 //
-// Needs x86-64, Linux 6.1 or newer with BTF, and CAP_BPF with CAP_PERFMON (or root).
+// Needs x86-64, Linux 6.1 or newer with BTF, the initial process namespace, and CAP_BPF with
+// CAP_PERFMON (or root); Sites also a kernel that lets programs attach to its functions.
 package copies

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -183,4 +184,60 @@ func targetsOf(l *Ledger) (n int) {
 	for entries := l.boundary.Targets.Iterate(); entries.Next(&key, &value); n++ {
 	}
 	return n
+}
+
+func TestAKilledLedgerLeavesNothingAttached(t *testing.T) {
+	if err := preconditions(Boundary); err != nil {
+		t.Skip(err)
+	}
+	command := exec.Command("/proc/self/exe")
+	command.Env = append(os.Environ(), programVariable+"=inner ledger")
+	command.Stderr = os.Stderr
+	out, err := command.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, command.Start())
+	var id uint32
+	_, err = fmt.Fscan(out, &id)
+	require.NoError(t, err)
+	require.True(t, programExists(id))
+
+	require.NoError(t, command.Process.Kill())
+	require.Error(t, command.Wait())
+	require.Eventually(t, func() bool { return !programExists(id) }, 10*time.Second, 10*time.Millisecond)
+}
+
+func programExists(id uint32) bool {
+	program, err := ebpf.NewProgramFromID(ebpf.ProgramID(id))
+	if err != nil {
+		return false
+	}
+	program.Close()
+	return true
+}
+
+func FuzzParseKernelSymbols(f *testing.F) {
+	f.Add("ffffffff84748180 t bio_copy_from_iter\nffffffffc0001000 T f [module]\n", uint64(0xffffffff84748190))
+	f.Add("0000000000000000 T hidden\n", uint64(0))
+	f.Add("ffffffff84748180 d data", uint64(1))
+	f.Fuzz(func(t *testing.T, text string, address uint64) {
+		symbols, err := parseKernelSymbols(strings.NewReader(text))
+		if err != nil {
+			return
+		}
+		require.NotEmpty(t, symbols.nameOf(address))
+		for _, symbol := range symbols {
+			require.LessOrEqual(t, symbols[0].address, symbol.address)
+		}
+	})
+}
+
+func TestNamesOfKernelSymbols(t *testing.T) {
+	symbols, err := parseKernelSymbols(strings.NewReader("2000 T second\n1000 t first\n1800 d data\n"))
+	require.NoError(t, err)
+	require.Equal(t, "0xfff", symbols.nameOf(0xfff))
+	require.Equal(t, "first", symbols.nameOf(0x1000))
+	require.Equal(t, "first", symbols.nameOf(0x1fff))
+	require.Equal(t, "second", symbols.nameOf(0x2001))
+	_, err = parseKernelSymbols(strings.NewReader("0 T hidden\n"))
+	require.ErrorContains(t, err, "kptr_restrict")
 }

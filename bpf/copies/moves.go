@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Class says what happened to bytes. The values are those of enum class in boundary.bpf.c.
+// Class says what happened to bytes. The values are those of enum class in moves.bpf.h.
 type Class uint8
 
 const (
@@ -32,7 +32,7 @@ func (c Class) String() string {
 }
 
 // Kind is one end of a move: user memory, or a kind of file. The values are those of enum
-// kind in boundary.bpf.c.
+// kind in moves.bpf.h.
 type Kind uint16
 
 const (
@@ -156,7 +156,7 @@ func (k Key) Direction() Direction {
 	return NotCopied
 }
 
-// A Move is what a row counted. Laid out as struct move in boundary.bpf.c.
+// A Move is what a row counted. Laid out as struct move in moves.bpf.h.
 type Move struct {
 	Calls  uint64 // calls, or completions, or (for notifications of zero-copy) sends
 	Bytes  uint64

@@ -2,6 +2,7 @@ package copies
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
@@ -514,6 +515,13 @@ var knownAnswers = []knownAnswer{
 // innerPrograms run after an exec inside of a known answer.
 var innerPrograms = map[string]func(){
 	"inner writer": func() { must1(unix.Write(3, make([]byte, 7777))) },
+	"inner ledger": func() {
+		l := must1(Open(Options{Backend: Boundary}))
+		info := must1(l.programs[0].Info())
+		id, _ := info.ID()
+		fmt.Println(id)
+		must(unix.Pause())
+	},
 }
 
 func runInner(name string, fd int) {

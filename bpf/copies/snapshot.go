@@ -30,7 +30,7 @@ type Counts struct {
 }
 
 // Activity is what a role did, apart from moving bytes. Laid out as struct activity in
-// boundary.bpf.c.
+// moves.bpf.h.
 type Activity struct {
 	SystemCalls         uint64 `json:"system_calls"`
 	VoluntarySwitches   uint64 `json:"voluntary_switches"`

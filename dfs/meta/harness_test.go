@@ -210,9 +210,13 @@ func (u *user) lookup(name string, flags uint16) wire.LookupAnswer {
 
 // request makes the lookup of a path.
 func (u *user) request(name string, flags uint16) *wire.LookupRequest {
+	hash := u.hash.Hash
+	if u.server != nil { // it may have another hash for a test
+		hash = u.server.hash
+	}
 	q := &wire.LookupRequest{Session: u.session, Start: wire.RootInode, Flags: flags}
 	for _, part := range node(name).Names {
-		q.Names[q.Components] = u.server.hash(part)
+		q.Names[q.Components] = hash(part)
 		q.Components++
 	}
 	return q

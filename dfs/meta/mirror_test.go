@@ -36,6 +36,7 @@ func inOwnNetwork(t *testing.T) bool {
 	again.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGKILL}
 	output, err := again.CombinedOutput()
 	require.NoError(t, err, "%s", output)
+	t.Logf("%s", output)
 	return false
 }
 

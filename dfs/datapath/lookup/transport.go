@@ -108,6 +108,10 @@ func (t *Transport) take() (*socket, error) {
 		t.idle = t.idle[:last]
 		return s, nil
 	}
+	return t.dial()
+}
+
+func (t *Transport) dial() (*socket, error) {
 	conn, err := net.Dial("udp", t.address)
 	if err != nil {
 		return nil, fmt.Errorf("open a socket for lookups: %w", err)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,6 +40,7 @@ func runCommand() *cli.Command {
 			&cli.PathFlag{Name: "out", Usage: "write the run `DIRECTORY`; default " + localResults + "/TIME"},
 			&cli.BoolFlag{Name: "resume", Usage: "go on with the interrupted run in --out"},
 			&cli.StringSliceFlag{Name: "set", Usage: "`FACTOR=LEVEL,...` takes the place of a factor's levels; may be given again"},
+			&cli.StringSliceFlag{Name: "revision", Usage: "compare programs: `NAME=PROGRAM`, given once for each, runs every cell with the roles of each"},
 			&cli.Uint64Flag{Name: "seed", Usage: "`SEED` of the order of trials; default: a random one, which is recorded"},
 			&cli.PathFlag{Name: "scratch", Usage: "keep the roles' data in a directory below `DIRECTORY` during the run"},
 			&cli.BoolFlag{Name: "list", Usage: "list the experiments that come with waggle"},
@@ -87,6 +89,9 @@ func runOptions(c *cli.Context) (o runner.Options, err error) {
 		}
 		o.Overrides = append(o.Overrides, override)
 	}
+	if o.Revisions, err = parseRevisions(c.StringSlice("revision")); err != nil {
+		return o, err
+	}
 	if _, err := o.Plan(); err != nil {
 		return o, usagef("%v", err)
 	}
@@ -106,6 +111,32 @@ func runOptions(c *cli.Context) (o runner.Options, err error) {
 	o.CommandLine = os.Args
 	o.Progress = newProgress(c.App.ErrWriter)
 	return o, nil
+}
+
+// maxRevisions bounds the programs that one run compares.
+const maxRevisions = 8
+
+func parseRevisions(list []string) (revisions []runner.Revision, err error) {
+	if len(list) > maxRevisions {
+		return nil, usagef("--revision is given %d times: at most %d programs can be compared", len(list), maxRevisions)
+	}
+	for _, text := range list {
+		name, program, ok := strings.Cut(text, "=")
+		if !ok || name == "" {
+			return nil, usagef("--revision %q: write NAME=PROGRAM", text)
+		}
+		if slices.ContainsFunc(revisions, func(r runner.Revision) bool { return r.Name == name }) {
+			return nil, usagef("--revision %s is given twice", name)
+		}
+		if program, err = filepath.Abs(program); err == nil {
+			_, err = os.Stat(program)
+		}
+		if err != nil {
+			return nil, usagef("--revision %s: %v", name, err)
+		}
+		revisions = append(revisions, runner.Revision{Name: name, Program: program})
+	}
+	return revisions, nil
 }
 
 func newProgress(w io.Writer) runner.Progress {

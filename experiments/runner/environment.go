@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bufio"
+	"debug/buildinfo"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,6 +39,28 @@ func captureEnvironment(s support, commandLine []string) results.Environment {
 		describeBuild(&e, build)
 	}
 	return e
+}
+
+// commits gives the commit that each revision's program was built from.
+func commits(revisions []Revision) (map[string]string, error) {
+	var named map[string]string
+	for _, r := range revisions {
+		build, err := buildinfo.ReadFile(r.Program)
+		if err != nil {
+			return nil, fmt.Errorf("read which commit the revision %s is: %w", r.Name, err)
+		}
+		var e results.Environment
+		if describeBuild(&e, build); e.Commit == "" {
+			return nil, fmt.Errorf("the program of revision %s does not say its commit: build it with -buildvcs=true in a clone", r.Name)
+		}
+		if named == nil {
+			named = make(map[string]string)
+		}
+		if named[r.Name] = e.Commit; e.Dirty {
+			named[r.Name] += " and changes"
+		}
+	}
+	return named, nil
 }
 
 func describeBuild(e *results.Environment, build *debug.BuildInfo) {

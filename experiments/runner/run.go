@@ -39,6 +39,9 @@ type Options struct {
 	Seed uint64
 	// Program is the waggle program that roles are started from.
 	Program string
+	// Revisions, if any, are programs to compare: every cell is run with the
+	// roles of each.
+	Revisions []Revision
 	// Scratch is where roles keep their data during the run; "" is the system's
 	// directory for temporary files. Stores and replicas lie here, so its disk is
 	// part of what is measured.
@@ -46,6 +49,31 @@ type Options struct {
 	// CommandLine is recorded, without its directories.
 	CommandLine []string
 	Progress    Progress
+}
+
+// Revision is a program under the name that it has in the factor "revision".
+type Revision struct{ Name, Program string }
+
+// overrides are those that were asked for, and the factor of the revisions.
+func (o *Options) overrides() []spec.Override {
+	if len(o.Revisions) == 0 {
+		return o.Overrides
+	}
+	factor := spec.Override{Name: spec.RevisionFactor}
+	for _, r := range o.Revisions {
+		factor.Levels = append(factor.Levels, r.Name)
+	}
+	return append(slices.Clone(o.Overrides), factor)
+}
+
+// program is what the roles of a revision are started from.
+func (o *Options) program(revision string) string {
+	for _, r := range o.Revisions {
+		if r.Name == revision {
+			return r.Program
+		}
+	}
+	return o.Program
 }
 
 // Summary says how a run ended.
@@ -88,7 +116,7 @@ func (o *Options) Plan() ([]*spec.Plan, error) {
 	}
 	var plans []*spec.Plan
 	for _, e := range o.Experiments {
-		p, err := e.Plan(o.Effort, o.Overrides)
+		p, err := e.Plan(o.Effort, o.overrides())
 		if err != nil {
 			return nil, err
 		}
@@ -151,6 +179,9 @@ func (r *run) open(plans []*spec.Plan) (todo []planned, err error) {
 		wanted.Experiments = append(wanted.Experiments, p.Planned())
 	}
 	environment := captureEnvironment(r.support, r.options.CommandLine)
+	if environment.Revisions, err = commits(r.options.Revisions); err != nil {
+		return nil, err
+	}
 	done := map[int]bool{}
 	if r.options.Resume {
 		if wanted, done, err = r.resume(wanted, environment); err != nil {

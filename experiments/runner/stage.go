@@ -45,10 +45,11 @@ type stageKey struct {
 	lookup       string
 	mtu          int
 	offload      bool
+	revision     string
 }
 
 func keyOf(p spec.Parameters) stageKey {
-	k := stageKey{p.Topology, p.ChunkServers, p.Lookup, p.MTUBytes, p.Offload}
+	k := stageKey{p.Topology, p.ChunkServers, p.Lookup, p.MTUBytes, p.Offload, p.Revision}
 	if k.lookup == spec.Floor {
 		k.lookup = "udp"
 	}
@@ -110,7 +111,7 @@ func (s *stage) start(kind, host string, arguments ...string) (*role, error) {
 		name = s.name + "-" + roleFloor
 	}
 	p, err := s.network.Host(host).Start(topology.Command{
-		Role: kind, Name: name, Args: append([]string{s.run.options.Program}, arguments...),
+		Role: kind, Name: name, Args: append([]string{s.run.options.program(s.key.revision)}, arguments...),
 		Log: filepath.Join(s.run.logs, name+".log"), Pipes: true,
 	})
 	if err != nil {

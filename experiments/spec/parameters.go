@@ -56,6 +56,9 @@ type Parameters struct {
 	ChunkBytes   int64
 	MTUBytes     int
 	Offload      bool // segmentation and checksum offloads of the virtual links
+	// Revision is which of the run's programs the roles are started from; "" is
+	// the one that carries the run out.
+	Revision string
 }
 
 // Paths names the data paths that a file may ask for, by operation.
@@ -99,7 +102,16 @@ var parameters = []parameter{
 	count("mtu_bytes", "largest packet of a virtual link (topology hosts)", 1280, 65535, 1500, func(p *Parameters, n int) { p.MTUBytes = n }),
 	{name: "offload", what: "segmentation and checksum offloads of the virtual links (topology hosts)", fallback: true,
 		parse: parseBool, set: func(p *Parameters, level any) { p.Offload = level.(bool) }},
+	{name: RevisionFactor, what: "program that roles are started from", fallback: "",
+		parse: func(level any, _ Paths) (any, error) {
+			return nil, fmt.Errorf("%s=%v: revisions are given with --revision NAME=PROGRAM", RevisionFactor, level)
+		},
+		set: func(p *Parameters, level any) { p.Revision = level.(string) }},
 }
+
+// RevisionFactor is the factor whose levels are the revisions of a run that
+// compares programs.
+const RevisionFactor = "revision"
 
 func parameterNamed(name string) (parameter, error) {
 	var names []string

@@ -49,7 +49,7 @@ func commits(revisions []Revision) (map[string]string, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read which commit the revision %s is: %w", r.Name, err)
 		}
-		var e results.Environment
+		e := results.Environment{Versions: make(map[string]string)}
 		if describeBuild(&e, build); e.Commit == "" {
 			return nil, fmt.Errorf("the program of revision %s does not say its commit: build it with -buildvcs=true in a clone", r.Name)
 		}

@@ -84,6 +84,10 @@ func shareFindings(s *selection, baseline string, panels [][]curve) []string {
 	if baseline == floorLevel {
 		limit = "the floor"
 	}
+	rough := ""
+	if n, _ := s.repetitions(s.rateMetric()); n < stats.EnoughRepetitions {
+		rough = fmt.Sprintf(" (a rough figure: %d repetitions)", n)
+	}
 	var findings []string
 	for i, curves := range panels {
 		for _, k := range curves {
@@ -96,7 +100,7 @@ func shareFindings(s *selection, baseline string, panels [][]curve) []string {
 			if low.x != high.x {
 				finding = fmt.Sprintf("%s%s reaches between %s and %s of %s", k.name, where, text(low), text(high), limit)
 			}
-			findings = append(findings, finding+".")
+			findings = append(findings, finding+rough+".")
 		}
 	}
 	return findings

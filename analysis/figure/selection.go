@@ -217,7 +217,8 @@ func (s *selection) repetitions(m results.Metric) (fewest, most int) {
 // warnings are those that the data call for, whatever the kind of figure.
 func (s *selection) warnings(metrics []results.Metric) []string {
 	var notes []string
-	if n, _ := s.repetitions(metrics[0]); n < stats.EnoughRepetitions {
+	m := metrics[0]
+	if n, _ := s.repetitions(m); n < stats.EnoughRepetitions && !(m.Exact && n > 1) { // counts need no interval
 		notes = append(notes, fmt.Sprintf("Too few repetitions (%d; a 95 %% interval needs %d): bars span all of them.", n, stats.EnoughRepetitions))
 	}
 	return notes

@@ -58,7 +58,11 @@ func conclude(run *results.Run, f *figure.Figure) (against string, sentences []S
 	if len(contests) == 0 {
 		return "", nil, nil
 	}
-	against = fmt.Sprintf("On this machine, against %s, by %s:", figure.LevelText(f.Spec.Series, c.baseline), c.metric.Label)
+	baseline := figure.LevelText(f.Spec.Series, c.baseline)
+	if c.baseline == floorLevel {
+		baseline = "the floor (the same transfer without a file system)"
+	}
+	against = fmt.Sprintf("On this machine, against %s, by %s:", baseline, c.metric.Label)
 	return against, c.sentences(contests), warnings
 }
 

@@ -188,7 +188,6 @@ func (s *maker) read(experiment string, rep int, cell results.Cell, control stri
 			v *= 0.6
 		}
 		s.rate(r, size, v)
-		s.latency(r, size/v)
 		switch path {
 		case "copy", "floor":
 			ledger(r, [4]float64{1, 1, 0, 0.02}, [4]float64{0, 1, 0, 0})
@@ -252,7 +251,6 @@ func (s *maker) crossings(e results.PlannedExperiment) {
 					}
 					s.add(e.Name, rep, cell, func(r *results.Record) {
 						s.rate(r, size.(float64), speed(path.(string), size.(float64))*n/(1+0.15*n))
-						s.latency(r, 50e-6)
 					})
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/vg"
@@ -20,16 +21,31 @@ func floorRatio(s *selection) (*chart, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := s.rateMetric()
-	baseline := s.spec.Baseline
-	if baseline == "" {
-		baseline = floorLevel
+	baseline := cmp.Or(s.spec.Baseline, floorLevel)
+	c := &chart{metrics: []results.Metric{s.rateMetric()}, grid: grid{rowHeight: linesHeight}}
+	panels, table := s.shares(baseline, axis, c.metrics[0])
+	if len(table.Rows) == 0 {
+		return nil, fmt.Errorf("no cell has a %s=%s beside it to be compared with: %w", s.spec.Series, baseline, ErrNoData)
 	}
-	c := &chart{metrics: []results.Metric{m}, grid: grid{rowHeight: linesHeight}}
-	c.table = Table{Header: append(s.factorHeader(), "Share of "+baseline+" [95 %]", "n")}
-	panels := make([][]curve, len(s.panels))
-	highest := 1.0
+	c.table = table
+	c.grid.plots = [][]*plot.Plot{sharePlots(s, baseline, axis, panels)}
+	foldPanels(c, s, axis)
 	drawn := map[string]bool{}
+	for _, k := range slices.Concat(panels...) {
+		drawn[k.name] = true
+	}
+	c.legend = append(s.legend(drawn), legendEntry{name: baseline, style: limitStyle})
+	c.findings = shareFindings(s, baseline, panels)
+	c.alt = fmt.Sprintf("Line chart of %s as a share of %s, by %s. The numbers are in the table.",
+		c.metrics[0].Label, baseline, strings.ToLower(FactorName(s.spec.X)))
+	return c, nil
+}
+
+// shares compares every group with the baseline, and gives the curves of each
+// panel and their numbers.
+func (s *selection) shares(baseline string, axis horizontal, m results.Metric) (panels [][]curve, t Table) {
+	t.Header = append(s.factorHeader(), "Share of "+baseline+" [95 %]", "n")
+	panels = make([][]curve, len(s.panels))
 	for i, p := range s.panels {
 		for _, line := range p.series {
 			k := curve{name: line.name, style: line.style}
@@ -40,19 +56,23 @@ func floorRatio(s *selection) (*chart, error) {
 					continue
 				}
 				k.points = append(k.points, point{x: x, name: LevelText(s.spec.X, g.Cell[s.spec.X]), y: ratio.Value, low: ratio.Low, high: ratio.High})
-				highest = max(highest, ratio.High)
-				c.table.Rows = append(c.table.Rows, append(s.factorCells(p, line, g),
-					fmt.Sprintf("%s [%s, %s]", percent(ratio.Value), percent(ratio.Low), percent(ratio.High)),
-					fmt.Sprint(len(g.Sample(m)))))
+				t.Rows = append(t.Rows, append(s.factorCells(p, line, g),
+					fmt.Sprintf("%s [%s, %s]", percent(ratio.Value), percent(ratio.Low), percent(ratio.High)), fmt.Sprint(len(g.Sample(m)))))
 			}
 			if len(k.points) > 0 {
 				panels[i] = append(panels[i], k)
-				drawn[k.name] = true
 			}
 		}
 	}
-	if len(drawn) == 0 {
-		return nil, fmt.Errorf("no cell has a %s=%s beside it to be compared with: %w", s.spec.Series, baseline, ErrNoData)
+	return panels, t
+}
+
+func sharePlots(s *selection, baseline string, axis horizontal, panels [][]curve) []*plot.Plot {
+	highest := 1.0
+	for _, k := range slices.Concat(panels...) {
+		for _, p := range k.points {
+			highest = max(highest, p.high)
+		}
 	}
 	y := linearScale(quantity{"Share of " + baseline, []unit{{"%", 0.01}}}, 0, highest)
 	var row []*plot.Plot
@@ -65,12 +85,7 @@ func floorRatio(s *selection) (*chart, error) {
 		addCurves(p, y, curves, axis.nominal)
 		row = append(row, p)
 	}
-	c.grid.plots = [][]*plot.Plot{row}
-	foldPanels(c, s, axis)
-	c.legend = append(s.legend(drawn), legendEntry{name: baseline, style: limitStyle})
-	c.findings = shareFindings(s, baseline, panels)
-	c.alt = fmt.Sprintf("Line chart of throughput as a share of %s, by %s. The numbers are in the table.", baseline, FactorName(s.spec.X))
-	return c, nil
+	return row
 }
 
 // shareFindings says for each curve how near the limit it comes at its nearest,

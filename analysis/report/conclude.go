@@ -48,8 +48,9 @@ func conclude(run *results.Run, f *figure.Figure) (against string, sentences []S
 			if p.comparison.Baseline.N == 0 || p.comparison.Treatment.N == 0 {
 				continue // said where the cell is listed as left out
 			}
+			said := slices.Concat(p.comparison.Baseline.Warnings, p.comparison.Treatment.Warnings) // with the figure
 			for _, w := range p.comparison.Warnings {
-				if !slices.Contains(warnings, w) {
+				if !slices.Contains(warnings, w) && !slices.Contains(said, w) {
 					warnings = append(warnings, w)
 				}
 			}

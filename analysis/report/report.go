@@ -45,6 +45,10 @@ func (w Warning) String() string {
 	if len(w.Figures) == 0 {
 		return w.Text + "."
 	}
+	const named = 3
+	if more := len(w.Figures) - named; more > 0 {
+		return fmt.Sprintf("%s: %s; and %d more figures.", w.Text, strings.Join(w.Figures[:named], "; "), more)
+	}
 	return w.Text + ": " + strings.Join(w.Figures, "; ") + "."
 }
 

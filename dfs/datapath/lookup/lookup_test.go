@@ -31,8 +31,11 @@ func (echo) Resolve(q *wire.LookupRequest, a *wire.LookupAnswer) {
 		wire.Replica{Address: netip.MustParseAddrPort("10.0.0.1:1"), Server: q.ChunkIndex})
 }
 
-func serve(t testing.TB, address string, counters *datapath.Counters) (at string, stop func()) {
-	path, err := Paths.Use("udp")
+// userSpacePaths answer everything there.
+var userSpacePaths = []string{"udp", "udp-batch", "udp-poll"}
+
+func serve(t testing.TB, name, address string, counters *datapath.Counters) (at string, stop func()) {
+	path, err := Paths.Use(name)
 	require.NoError(t, err)
 	server, err := path.Listen(t.Context(), netip.MustParseAddrPort(address), Options{Workers: 2, Counters: counters})
 	require.NoError(t, err)
@@ -46,9 +49,10 @@ func serve(t testing.TB, address string, counters *datapath.Counters) (at string
 }
 
 func TestEveryConcurrentLookupGetsItsOwnAnswer(t *testing.T) {
-	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
+	for i, address := range []string{"127.0.0.1:0", "[::1]:0", "127.0.0.1:0", "[::1]:0", "127.0.0.1:0", "[::1]:0"} {
+		path := userSpacePaths[i/2]
 		var counters datapath.Counters
-		at, stop := serve(t, address, &counters)
+		at, stop := serve(t, path, address, &counters)
 		transport, err := Dial(at)
 		require.NoError(t, err)
 		var all sync.WaitGroup
@@ -71,15 +75,28 @@ func TestEveryConcurrentLookupGetsItsOwnAnswer(t *testing.T) {
 		require.NoError(t, transport.Close())
 		stop()
 		// Retransmissions on a busy machine can only add to it.
-		require.GreaterOrEqual(t, counters.Counter(udpAnswers).Load(), int64(2*maxSockets*20))
-		require.Zero(t, counters.Counter(udpMalformed).Load())
+		require.GreaterOrEqual(t, counters.Counter(proof(t, path)).Load(), int64(2*maxSockets*20))
+		require.Zero(t, counters.Counter(udpPath{name: path}.counter("malformed_datagrams")).Load())
 		require.Positive(t, counters.Counter(datapath.CopiedInUser).Load())
 	}
 }
 
+// proof is the counter that shows that a path was taken.
+func proof(t *testing.T, path string) string {
+	p, err := Paths.Use(path)
+	require.NoError(t, err)
+	return p.About().Proof[0]
+}
+
 func TestMalformedDatagramsAreDroppedAndCounted(t *testing.T) {
+	for _, path := range userSpacePaths {
+		t.Run(path, func(t *testing.T) { testMalformed(t, path) })
+	}
+}
+
+func testMalformed(t *testing.T, path string) {
 	var counters datapath.Counters
-	at, stop := serve(t, "127.0.0.1:0", &counters)
+	at, stop := serve(t, path, "127.0.0.1:0", &counters)
 	defer stop()
 	conn, err := net.Dial("udp", at)
 	require.NoError(t, err)
@@ -96,13 +113,13 @@ func TestMalformedDatagramsAreDroppedAndCounted(t *testing.T) {
 	var a wire.LookupAnswer
 	require.NoError(t, a.Parse(answer[:n]))
 	require.EqualValues(t, 5, a.ID, "only the good one is answered")
-	require.EqualValues(t, 5, counters.Counter(udpMalformed).Load())
-	require.EqualValues(t, 1, counters.Counter(udpAnswers).Load())
+	require.EqualValues(t, 5, counters.Counter(udpPath{name: path}.counter("malformed_datagrams")).Load())
+	require.EqualValues(t, 1, counters.Counter(proof(t, path)).Load())
 }
 
 func TestLookupOutlivesARestartOfTheServer(t *testing.T) {
 	var counters datapath.Counters
-	at, stop := serve(t, "127.0.0.1:0", &counters)
+	at, stop := serve(t, "udp", "127.0.0.1:0", &counters)
 	transport, err := Dial(at)
 	require.NoError(t, err)
 	defer transport.Close()
@@ -115,7 +132,7 @@ func TestLookupOutlivesARestartOfTheServer(t *testing.T) {
 		answered <- err
 	}()
 	time.Sleep(80 * time.Millisecond) // so that the first attempts are refused
-	_, stop = serve(t, at, &counters)
+	_, stop = serve(t, "udp", at, &counters)
 	defer stop()
 	require.NoError(t, <-answered)
 }
@@ -135,20 +152,24 @@ func TestLookupEndsWithItsContext(t *testing.T) {
 	require.ErrorIs(t, err, net.ErrClosed)
 }
 
-func BenchmarkUDP(b *testing.B) {
-	var counters datapath.Counters
-	at, stop := serve(b, "127.0.0.1:0", &counters)
-	defer stop()
-	transport, err := Dial(at)
-	require.NoError(b, err)
-	defer transport.Close()
-	b.SetParallelism(8)
-	b.ReportAllocs()
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			if _, err := transport.Lookup(context.Background(), &wire.LookupRequest{Start: 9}); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
+func BenchmarkUserSpace(b *testing.B) {
+	for _, path := range userSpacePaths {
+		b.Run(path, func(b *testing.B) {
+			var counters datapath.Counters
+			at, stop := serve(b, path, "127.0.0.1:0", &counters)
+			defer stop()
+			transport, err := Dial(at)
+			require.NoError(b, err)
+			defer transport.Close()
+			b.SetParallelism(8)
+			b.ReportAllocs()
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if _, err := transport.Lookup(context.Background(), &wire.LookupRequest{Start: 9}); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		})
+	}
 }

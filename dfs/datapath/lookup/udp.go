@@ -8,11 +8,11 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"golang.org/x/net/ipv4"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
@@ -20,47 +20,55 @@ import (
 	"waggle/dfs/wire"
 )
 
-// Counters of lookup=udp.
-const (
-	udpAnswers   = "lookup_udp_answers"
-	udpMalformed = "lookup_udp_malformed_datagrams" // dropped
-	udpUnsent    = "lookup_udp_unsent_answers"      // the kernel refused to send them
-)
+// socketBuffer holds the requests of a burst, in bytes; the kernel may grant less.
+const socketBuffer = 4 << 20
 
-const (
-	// batch is how many datagrams one system call receives or sends at most.
-	batch = 32
-	// socketBuffer holds the requests of a burst, in bytes; the kernel may
-	// grant less.
-	socketBuffer = 4 << 20
-)
+func init() { Paths.Register(plainUDP) }
 
-func init() { Paths.Register(udpPath{}) }
+// plainUDP is the path that the others are measured against.
+var plainUDP = udpPath{
+	name:    "udp",
+	summary: "answered in user space, a datagram a system call, on one SO_REUSEPORT socket a processor",
+	workers: runtime.GOMAXPROCS,
+	serve:   (*udpWorker).serveOneByOne,
+}
 
-// udpPath answers in user space: recvmmsg, resolve, sendmmsg, on as many sockets
-// as there are processors, which share the address through SO_REUSEPORT.
-type udpPath struct{}
+// udpPath answers in user space, on sockets that share an address through
+// SO_REUSEPORT. Its variants differ in how they receive and send.
+type udpPath struct {
+	name, summary string
+	// workers says how many sockets there are by default, as runtime.GOMAXPROCS
+	// is called: with 0.
+	workers func(int) int
+	serve   func(*udpWorker, context.Context, Resolver) error
+}
 
-func (udpPath) About() datapath.Info {
+// counter returns the name of one of the path's counters.
+func (p udpPath) counter(what string) string {
+	return "lookup_" + strings.ReplaceAll(p.name, "-", "_") + "_" + what
+}
+
+func (p udpPath) About() datapath.Info {
 	return datapath.Info{
 		Operation: datapath.Lookup,
-		Name:      "udp",
-		Summary:   "answered in user space, in batches, on one SO_REUSEPORT socket a processor",
+		Name:      p.name,
+		Summary:   p.summary,
 		Supported: func() error { return nil },
-		Proof:     []string{udpAnswers},
+		Proof:     []string{p.counter("answers")},
 	}
 }
 
 type udpServer struct {
+	path    udpPath
 	workers []*udpWorker
 }
 
-func (udpPath) Listen(ctx context.Context, address netip.AddrPort, options Options) (Server, error) {
+func (p udpPath) Listen(ctx context.Context, address netip.AddrPort, options Options) (Server, error) {
 	count := options.Workers
 	if count == 0 {
-		count = runtime.GOMAXPROCS(0)
+		count = p.workers(0)
 	}
-	s := &udpServer{}
+	s := &udpServer{path: p}
 	config := net.ListenConfig{Control: shareAddress}
 	for range count {
 		conn, err := config.ListenPacket(ctx, "udp", address.String())
@@ -68,7 +76,13 @@ func (udpPath) Listen(ctx context.Context, address netip.AddrPort, options Optio
 			return nil, errors.Join(fmt.Errorf("listen for lookups: %w", err), s.Close())
 		}
 		udp := conn.(*net.UDPConn)
-		s.workers = append(s.workers, newUDPWorker(udp, options.Counters))
+		s.workers = append(s.workers, &udpWorker{
+			conn:      udp,
+			answered:  options.Counters.Counter(p.counter("answers")),
+			malformed: options.Counters.Counter(p.counter("malformed_datagrams")),
+			unsent:    options.Counters.Counter(p.counter("unsent_answers")),
+			copied:    options.Counters.Counter(datapath.CopiedInUser),
+		})
 		if err := errors.Join(udp.SetReadBuffer(socketBuffer), udp.SetWriteBuffer(socketBuffer)); err != nil {
 			return nil, errors.Join(fmt.Errorf("listen for lookups: %w", err), s.Close())
 		}
@@ -104,87 +118,64 @@ func (s *udpServer) Close() error {
 func (s *udpServer) Serve(ctx context.Context, resolver Resolver) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for _, w := range s.workers {
-		group.Go(func() error { return w.serve(ctx, resolver) })
+		group.Go(func() error {
+			stop := context.AfterFunc(ctx, func() { w.conn.SetReadDeadline(time.Unix(1, 0)) })
+			defer stop()
+			err := s.path.serve(w, ctx, resolver)
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		})
 	}
 	return errors.Join(group.Wait(), s.Close())
 }
 
 // udpWorker answers the datagrams of one socket.
 type udpWorker struct {
-	conn     *net.UDPConn
-	batches  *ipv4.PacketConn // for IPv6 sockets too: it only wraps recvmmsg and sendmmsg
-	requests []ipv4.Message
-	answers  []ipv4.Message
+	conn *net.UDPConn
+	q    wire.LookupRequest
+	a    wire.LookupAnswer
 
-	answered, malformed, unsent, copied *atomic.Int64
+	answered  *atomic.Int64
+	malformed *atomic.Int64 // dropped
+	unsent    *atomic.Int64 // the kernel refused to send them
+	copied    *atomic.Int64
 }
 
-func newUDPWorker(conn *net.UDPConn, counters *datapath.Counters) *udpWorker {
-	w := &udpWorker{
-		conn:      conn,
-		batches:   ipv4.NewPacketConn(conn),
-		requests:  make([]ipv4.Message, batch),
-		answers:   make([]ipv4.Message, batch),
-		answered:  counters.Counter(udpAnswers),
-		malformed: counters.Counter(udpMalformed),
-		unsent:    counters.Counter(udpUnsent),
-		copied:    counters.Counter(datapath.CopiedInUser),
+// answer appends the answer to a request's datagram to out. There is none to a
+// datagram that is no request.
+func (w *udpWorker) answer(request, out []byte, resolver Resolver) (answer []byte, ok bool) {
+	if w.q.Parse(request) != nil {
+		w.malformed.Add(1)
+		return out, false
 	}
-	for i := range batch {
-		// One byte more than a request has, so that an oversized one is seen.
-		w.requests[i].Buffers = [][]byte{make([]byte, wire.InlineRequestSize+1)}
-		w.answers[i].Buffers = [][]byte{make([]byte, 0, wire.MaxAnswerSize)}
-	}
-	return w
+	w.a = wire.LookupAnswer{Location: wire.Location{Replicas: w.a.Location.Replicas[:0]}}
+	resolver.Resolve(&w.q, &w.a)
+	w.a.ID = w.q.ID
+	w.copied.Add(int64(len(w.a.Inline)))
+	return w.a.Append(out), true
 }
 
-func (w *udpWorker) serve(ctx context.Context, resolver Resolver) error {
-	stop := context.AfterFunc(ctx, func() { w.conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
+// serveOneByOne answers one datagram after another, until the read deadline. An
+// answer that can't be sent is dropped, as the network might have dropped it: the
+// client asks again.
+func (w *udpWorker) serveOneByOne(_ context.Context, resolver Resolver) error {
+	// One byte more than a request has, so that an oversized one is seen.
+	request, answer := make([]byte, wire.InlineRequestSize+1), make([]byte, 0, wire.MaxAnswerSize)
 	for {
-		n, err := w.batches.ReadBatch(w.requests, 0)
-		if ctx.Err() != nil {
-			return nil
-		}
+		n, from, err := w.conn.ReadFromUDPAddrPort(request)
 		if err != nil {
 			return fmt.Errorf("receive lookups: %w", err)
 		}
-		w.send(w.answers[:w.answer(w.requests[:n], resolver)])
-	}
-}
-
-// answer makes the answers to a batch and returns how many there are.
-func (w *udpWorker) answer(requests []ipv4.Message, resolver Resolver) (count int) {
-	var q wire.LookupRequest
-	var a wire.LookupAnswer
-	for i := range requests {
-		if q.Parse(requests[i].Buffers[0][:requests[i].N]) != nil {
-			w.malformed.Add(1)
+		var ok bool
+		if answer, ok = w.answer(request[:n], answer[:0], resolver); !ok {
 			continue
 		}
-		a = wire.LookupAnswer{Location: wire.Location{Replicas: a.Location.Replicas[:0]}}
-		resolver.Resolve(&q, &a)
-		a.ID = q.ID
-		out := &w.answers[count]
-		out.Buffers[0] = a.Append(out.Buffers[0][:0])
-		out.Addr = requests[i].Addr
-		w.copied.Add(int64(len(a.Inline)))
-		count++
-	}
-	return count
-}
-
-// send sends answers. One that can't be sent is dropped, as the network might
-// have dropped it: the client asks again.
-func (w *udpWorker) send(answers []ipv4.Message) {
-	for len(answers) > 0 {
-		n, err := w.batches.WriteBatch(answers, 0)
-		if err != nil {
+		if _, err := w.conn.WriteToUDPAddrPort(answer, from); err != nil {
 			w.unsent.Add(1)
-			n = 1
 		} else {
-			w.answered.Add(int64(n))
+			w.answered.Add(1)
 		}
-		answers = answers[n:]
 	}
 }

@@ -44,7 +44,7 @@ func (xdpPath) About() datapath.Info {
 }
 
 func (xdpPath) Listen(ctx context.Context, address netip.AddrPort, options Options) (Server, error) {
-	behind, err := udpPath{}.Listen(ctx, address, options)
+	behind, err := plainUDP.Listen(ctx, address, options)
 	if err != nil {
 		return nil, err
 	}

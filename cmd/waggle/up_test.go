@@ -106,9 +106,11 @@ func isZombie(pid int) bool {
 	return err != nil || strings.HasPrefix(state, "Z")
 }
 
+// freeAddress stays free until it is used, even if that is repeatedly: only
+// connections from 127.0.0.1 take ports by themselves.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := net.Listen("tcp", "127.0.0.2:0")
 	require.NoError(t, err)
 	defer l.Close()
 	return l.Addr().String()

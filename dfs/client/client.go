@@ -129,6 +129,8 @@ type Client struct {
 	servers   servers
 	writers   writers
 
+	readPath, writePath string // such as "read=copy"
+
 	copied *atomic.Int64 // datapath.CopiedInUser
 	// changes counts what this client has changed, by inode, so that its open
 	// files notice.
@@ -143,7 +145,7 @@ type Client struct {
 // session. The Client must be closed. ctx bounds Dial alone.
 func Dial(ctx context.Context, address string, options Options) (*Client, error) {
 	c := &Client{meta: address, options: options.withDefaults()}
-	if err := c.checkPaths(); err != nil {
+	if err := c.choosePaths(); err != nil {
 		return nil, err
 	}
 	conn, err := grpc.NewClient("passthrough:///"+address,
@@ -176,14 +178,19 @@ func Dial(ctx context.Context, address string, options Options) (*Client, error)
 	return c, nil
 }
 
-// checkPaths refuses data paths that there are not. Whether a server can take
+// choosePaths refuses data paths that there are not. Whether a server can take
 // them it says itself.
-func (c *Client) checkPaths() error {
-	if _, err := read.Paths.Get(c.options.ReadPath); err != nil {
+func (c *Client) choosePaths() error {
+	r, err := read.Paths.Get(c.options.ReadPath)
+	if err != nil {
 		return err
 	}
-	_, err := write.Paths.Get(c.options.WritePath)
-	return err
+	w, err := write.Paths.Get(c.options.WritePath)
+	if err != nil {
+		return err
+	}
+	c.readPath, c.writePath = r.About().String(), w.About().String()
+	return nil
 }
 
 // Close ends the session and closes all connections. Files that are still open

@@ -357,6 +357,11 @@ func TestTwoWriters(t *testing.T) {
 	require.NoError(t, err)
 	_, err = g.WriteAt([]byte("second"), 100)
 	require.ErrorIs(t, err, client.ErrBusy)
+	require.NoError(t, g.Close(), "nothing is lost that was not told")
+	g, err = second.OpenFile(t.Context(), "/f", os.O_RDWR, small)
+	require.NoError(t, err)
+	_, err = g.Write([]byte("gathered"))
+	require.NoError(t, err)
 	require.ErrorIs(t, g.Close(), client.ErrBusy)
 
 	require.NoError(t, f.Close())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,19 +32,24 @@ type servers struct {
 
 	mu      sync.Mutex
 	pools   map[poolKey]*pool
-	avoided map[string]time.Time // address: until when
+	avoided map[netip.AddrPort]time.Time // until when
 	closed  bool
 }
 
 // poolKey names the connections to a server on which one data path was chosen.
-type poolKey struct{ address, path string }
+type poolKey struct {
+	address netip.AddrPort
+	path    string
+}
 
 type pool struct {
 	servers *servers
 	key     poolKey
 	slots   chan struct{} // one for each connection in use
 
-	idle []*dataConn // under servers.mu; the last is the one used last
+	// Under servers.mu:
+	users int         // connections in use, and those who wait for one
+	idle  []*dataConn // the last is the one used last
 }
 
 // dataConn is a connection that carries data frames. It is used by one
@@ -65,33 +71,27 @@ type dataConn struct {
 func (s *servers) init(c *Client) {
 	s.client = c
 	s.pools = make(map[poolKey]*pool)
-	s.avoided = make(map[string]time.Time)
+	s.avoided = make(map[netip.AddrPort]time.Time)
 }
 
 // take returns a connection to address on which path was chosen, such as
 // "read=copy". Ctx is watched until the connection is given back.
-func (s *servers) take(ctx context.Context, address, path string) (*dataConn, error) {
-	p, err := s.pool(poolKey{address, path})
+func (s *servers) take(ctx context.Context, address netip.AddrPort, path string) (*dataConn, error) {
+	p, err := s.enter(poolKey{address, path})
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case p.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-	conn := p.takeIdle()
-	if conn == nil {
-		if conn, err = p.dial(ctx); err != nil {
-			<-p.slots
-			return nil, err
-		}
+	conn, err := p.take(ctx)
+	if err != nil {
+		s.leave(p)
+		return nil, err
 	}
 	conn.stop = context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	return conn, nil
 }
 
-func (s *servers) pool(key poolKey) (*pool, error) {
+// enter returns a pool, which stays until leave is called.
+func (s *servers) enter(key poolKey) (*pool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -105,7 +105,36 @@ func (s *servers) pool(key poolKey) (*pool, error) {
 		p = &pool{servers: s, key: key, slots: make(chan struct{}, s.client.options.MaxConnections)}
 		s.pools[key] = p
 	}
+	p.users++
 	return p, nil
+}
+
+func (s *servers) leave(p *pool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.users--
+}
+
+func (p *pool) take(ctx context.Context) (*dataConn, error) {
+	options := &p.servers.client.options
+	patience := time.NewTimer(options.Patience)
+	defer patience.Stop()
+	select {
+	case p.slots <- struct{}{}:
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-patience.C:
+		return nil, fmt.Errorf("connect to chunk server %s: %d connections have been in use for %v: close files, or raise MaxConnections",
+			p.key.address, options.MaxConnections, options.Patience)
+	}
+	if conn := p.takeIdle(); conn != nil {
+		return conn, nil
+	}
+	conn, err := p.dial(ctx)
+	if err != nil {
+		<-p.slots
+	}
+	return conn, err
 }
 
 func (p *pool) takeIdle() *dataConn {
@@ -126,7 +155,7 @@ func (p *pool) dial(ctx context.Context) (*dataConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	dialer := dialerFor(p.key.path)
-	c, err := dialer.DialContext(ctx, "tcp", p.key.address)
+	c, err := dialer.DialContext(ctx, "tcp", p.key.address.String())
 	if err != nil {
 		return nil, fmt.Errorf("connect to chunk server %s: %w", p.key.address, err)
 	}
@@ -215,16 +244,23 @@ func (c *dataConn) give(whole bool) {
 	}
 	p.servers.mu.Lock()
 	defer p.servers.mu.Unlock()
-	if !whole || p.servers.closed {
-		c.TCPConn.Close()
+	p.users--
+	switch {
+	case whole && !p.servers.closed:
+		c.idleFrom = time.Now()
+		p.idle = append(p.idle, c)
 		return
+	case c.reused: // the server may have ended since: then the others are dead, too
+		for _, other := range p.idle {
+			other.TCPConn.Close()
+		}
+		p.idle = nil
 	}
-	c.idleFrom = time.Now()
-	p.idle = append(p.idle, c)
+	c.TCPConn.Close()
 }
 
 // avoid notes that a server has failed.
-func (s *servers) avoid(address string) {
+func (s *servers) avoid(address netip.AddrPort) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.avoided[address] = time.Now().Add(avoidTime)
@@ -239,7 +275,7 @@ func (s *servers) choose(replicas []wire.Replica, refused map[uint32]bool) (wire
 	var best []wire.Replica
 	for _, avoided := range []bool{false, true} {
 		for _, r := range replicas {
-			if !refused[r.Server] && s.avoided[r.Address.String()].After(now) == avoided {
+			if !refused[r.Server] && s.avoided[r.Address].After(now) == avoided {
 				best = append(best, r)
 			}
 		}
@@ -260,7 +296,7 @@ func (s *servers) closeIdle() {
 			p.idle[0].TCPConn.Close()
 			p.idle = p.idle[1:]
 		}
-		if len(p.idle) == 0 && len(p.slots) == 0 {
+		if len(p.idle) == 0 && p.users == 0 {
 			delete(s.pools, key)
 		}
 	}

@@ -39,7 +39,10 @@ func (f *File) write(p []byte) (int, error) {
 		if err := f.flush(); err != nil {
 			return 0, err
 		}
-		return len(p), f.keep(f.putAndWait(p, f.position))
+		if err := f.putAndWait(p, f.position); err != nil {
+			return 0, err
+		}
+		return len(p), nil
 	}
 	for done := 0; done < len(p); {
 		n, err := f.gather(p[done:], f.position+uint64(done))
@@ -188,7 +191,7 @@ func (f *File) writeAt(p []byte, offset int64) error {
 	if err := f.flush(); err != nil {
 		return err
 	}
-	return f.keep(f.putAndWait(p, uint64(offset)))
+	return f.putAndWait(p, uint64(offset))
 }
 
 // putAndWait writes p, and does not return before p may be changed.
@@ -261,22 +264,22 @@ func (f *File) toChunks() error {
 	return w.write(f.ctx, 0, at.inline, nil)
 }
 
-// putChunks sends p in pieces to the chunks it lies in.
+// putChunks sends p in pieces to the chunks it lies in. Free is called after the
+// last piece.
 func (f *File) putChunks(p []byte, offset uint64, free func()) error {
-	f.unsaid = true
-	f.end = max(f.end, offset+uint64(len(p)))
 	for _, s := range spans(p, offset, f.chunkSize) {
 		w := f.writer(s.index)
 		for len(s.p) > 0 {
 			n := min(uint64(len(s.p)), writePiece-s.offset%writePiece)
-			var done func() // after the last piece
-			if len(s.p) == int(n) && &s.p[n-1] == &p[len(p)-1] {
+			var done func()
+			if offset += n; len(p) == int(n) {
 				done = free
 			}
 			if err := w.write(f.ctx, s.offset, s.p[:n], done); err != nil {
 				return err
 			}
-			s.p, s.offset = s.p[n:], s.offset+n
+			f.unsaid, f.end = true, max(f.end, offset)
+			p, s.p, s.offset = p[n:], s.p[n:], s.offset+n
 		}
 		f.leaveBefore(s.index)
 	}

@@ -57,7 +57,7 @@ func (m *mutator) stop() {
 // mutate carries out one change and returns the attributes of what it touched.
 // Change must not be used afterwards.
 func (c *Client) mutate(ctx context.Context, change *control.Mutation) (wire.Attributes, error) {
-	tries := newRetry(c.options.Patience)
+	tries, busy := newRetry(c.options.Patience), newRetry(c.options.LeaseWait)
 	for {
 		result, err := c.mutations.do(ctx, change)
 		if err != nil {
@@ -70,10 +70,13 @@ func (c *Client) mutate(ctx context.Context, change *control.Mutation) (wire.Att
 			return attributes, nil
 		}
 		err = fromCode(code, result.Message)
-		if code != codes.Unavailable || errors.Is(err, ErrBusy) {
+		wait := &tries
+		if errors.Is(err, ErrBusy) {
+			wait = &busy
+		} else if code != codes.Unavailable {
 			return wire.Attributes{}, err
 		}
-		if err := tries.again(ctx, err); err != nil {
+		if err := wait.again(ctx, err); err != nil {
 			return wire.Attributes{}, err
 		}
 		change = &control.Mutation{Change: change.Change} // a new one: this one was answered

@@ -80,7 +80,7 @@ func (f *File) readSpan(ctx context.Context, s span) error {
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, errClosed), errors.Is(err, ErrCorrupt), errors.Is(err, ErrUnsupported):
+		case errors.Is(err, errClosed), errors.Is(err, ErrCorrupt), errors.Is(err, ErrUnsupported), errors.As(err, new(*remoteError)):
 			return err
 		case asked.hurry:
 			asked.hurry = false
@@ -158,7 +158,7 @@ func (t *replicaTrial) failed(ctx context.Context, location *wire.Location, repl
 	case errors.As(err, &stale):
 		t.hurry = true
 	case ctx.Err() == nil:
-		c.servers.avoid(replica.Address.String())
+		c.servers.avoid(replica.Address)
 		t.f.forget(index)
 		t.torn, t.hurry = 0, len(location.Replicas) > 1
 	}
@@ -183,7 +183,7 @@ func (e *staleConn) Unwrap() error { return e.err }
 // fetch reads a span from one replica. It returns how many bytes are there and
 // verified.
 func (c *Client) fetch(ctx context.Context, replica wire.Replica, location *wire.Location, flags uint16, s span) (int, error) {
-	conn, err := c.servers.take(ctx, replica.Address.String(), "read="+c.options.ReadPath)
+	conn, err := c.servers.take(ctx, replica.Address, c.readPath)
 	if err != nil {
 		return 0, err
 	}

@@ -128,7 +128,7 @@ func (s *stream) connect(ctx context.Context, location *wire.Location) error {
 	if !ok {
 		return fmt.Errorf("chunk %d has no replica that is up", location.Chunk)
 	}
-	conn, err := c.servers.take(ctx, replica.Address.String(), "read="+c.options.ReadPath)
+	conn, err := c.servers.take(ctx, replica.Address, c.readPath)
 	s.conn = conn
 	return err
 }

@@ -279,7 +279,7 @@ func (w *chunkWriter) drain(ctx context.Context, n int) error {
 
 func (w *chunkWriter) transmit(ctx context.Context, f *sentFrame) error {
 	if w.conn == nil {
-		conn, err := w.c.servers.take(ctx, w.location.Replicas[0].Address.String(), "write="+w.c.options.WritePath)
+		conn, err := w.c.servers.take(ctx, w.location.Replicas[0].Address, w.c.writePath)
 		if err != nil {
 			return err
 		}
@@ -326,12 +326,13 @@ func (w *chunkWriter) leaveConn(whole bool) {
 func (w *chunkWriter) recover(ctx context.Context, cause error) error {
 	tries := newRetry(w.c.options.Patience)
 	for {
+		stale := w.conn != nil && w.conn.reused
 		w.leaveConn(false)
 		if ctx.Err() != nil {
 			return w.lose(context.Cause(ctx))
 		}
 		w.c.options.Counters.Counter("client_write_recoveries").Add(1)
-		err := w.findWay(ctx, cause)
+		err := w.findWay(ctx, cause, stale)
 		if err != nil {
 			return w.lose(err)
 		}
@@ -344,14 +345,15 @@ func (w *chunkWriter) recover(ctx context.Context, cause error) error {
 	}
 }
 
-// findWay decides by the cause of a failure where to write from now on.
-func (w *chunkWriter) findWay(ctx context.Context, cause error) error {
+// findWay decides by the cause of a failure where to write from now on. Stale
+// says that the connection had been idle before, and may have been dead.
+func (w *chunkWriter) findWay(ctx context.Context, cause error, stale bool) error {
 	replicas := w.location.Replicas
 	var answered *answeredError
 	if !errors.As(cause, &answered) {
 		// Perhaps only the connection was lost. A lone replica can't be left.
-		if !w.retried || len(replicas) == 1 {
-			w.retried = true
+		if stale || !w.retried || len(replicas) == 1 {
+			w.retried = w.retried || !stale
 			return nil
 		}
 		return w.leaveReplica(ctx, 0, cause)
@@ -394,7 +396,7 @@ func (w *chunkWriter) leaveReplica(ctx context.Context, position int, cause erro
 	if len(w.location.Replicas) == 1 {
 		return fmt.Errorf("write chunk %d: its only replica, on server %d, failed: %w", w.location.Chunk, failed.Server, cause)
 	}
-	w.c.servers.avoid(failed.Address.String())
+	w.c.servers.avoid(failed.Address)
 	before := w.session
 	reply, err := call(ctx, w.c, func(ctx context.Context, s *session) (*control.LeaseReply, error) {
 		if s != before {

@@ -50,11 +50,7 @@ func Run(ctx context.Context, config Config) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	roles := &roles{config: config, ended: make(chan error, config.ChunkServers+1)}
-	err = roles.start()
-	if err == nil {
-		err = roles.run(ctx)
-	}
-	return errors.Join(err, roles.stop())
+	return errors.Join(roles.run(ctx), roles.stop())
 }
 
 // lock makes the directory and takes it for this process.
@@ -97,18 +93,6 @@ type roles struct {
 	waiting   int        // processes that have not ended
 }
 
-func (r *roles) start() error {
-	if err := r.launch("meta", "meta", "--address", r.config.Meta); err != nil {
-		return err
-	}
-	for i := range r.config.ChunkServers {
-		if err := r.launch(fmt.Sprintf("chunk-%d", i+1), "chunk", "--meta", r.config.Meta); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // launch starts a role that keeps its data in a directory of its name.
 func (r *roles) launch(name string, args ...string) error {
 	directory := filepath.Join(r.config.Directory, name)
@@ -132,46 +116,64 @@ func (r *roles) launch(name string, args ...string) error {
 	return nil
 }
 
-// run waits until the cluster can be used, and then until ctx or a role ends.
+// run starts the roles and waits until ctx or a role ends.
 func (r *roles) run(ctx context.Context) error {
-	readyCtx, cancel := context.WithTimeout(ctx, readyTime)
-	defer cancel()
-	ready := make(chan error, 1)
-	go func() { ready <- r.awaitReady(readyCtx) }()
-	for {
-		select {
-		case err := <-ready:
-			if ctx.Err() != nil {
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			r.config.Ready()
-			ready = nil
-		case err := <-r.ended:
-			r.waiting--
-			cancel()
-			if ready != nil {
-				<-ready
-			}
-			return err
-		case <-ctx.Done():
-			if ready != nil {
-				<-ready
-			}
-			return nil
-		}
+	if err := r.launch("meta", "meta", "--address", r.config.Meta); err != nil {
+		return err
 	}
+	var c *client.Client
+	err := r.await(ctx, func(ctx context.Context) (err error) {
+		c, err = client.Dial(ctx, r.config.Meta, client.Options{Name: "waggle up", DialPatience: readyTime})
+		return err
+	})
+	if c != nil {
+		defer c.Close()
+	}
+	if err == nil {
+		err = r.runChunkServers(ctx, c)
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
 }
 
-// awaitReady waits until all chunk servers are alive.
-func (r *roles) awaitReady(ctx context.Context) error {
-	c, err := client.Dial(ctx, r.config.Meta, client.Options{Name: "waggle up", DialPatience: readyTime})
+// runChunkServers starts the chunk servers and waits until ctx or a role ends.
+func (r *roles) runChunkServers(ctx context.Context, c *client.Client) error {
+	for i := range r.config.ChunkServers {
+		if err := r.launch(fmt.Sprintf("chunk-%d", i+1), "chunk", "--meta", r.config.Meta); err != nil {
+			return err
+		}
+	}
+	err := r.await(ctx, func(ctx context.Context) error { return awaitAlive(ctx, c, r.config.ChunkServers) })
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	r.config.Ready()
+	return r.await(ctx, func(ctx context.Context) error { <-ctx.Done(); return nil })
+}
+
+// await returns what do returns, or why a role has ended before that.
+func (r *roles) await(ctx context.Context, do func(context.Context) error) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- do(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case err := <-r.ended:
+		r.waiting--
+		cancel()
+		<-done
+		return err
+	}
+}
+
+// awaitAlive waits until so many chunk servers are alive.
+func awaitAlive(ctx context.Context, c *client.Client, count int) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTime)
+	defer cancel()
 	for {
 		state, err := c.Cluster(ctx)
 		if err != nil {
@@ -183,12 +185,12 @@ func (r *roles) awaitReady(ctx context.Context) error {
 				alive++
 			}
 		}
-		if alive >= r.config.ChunkServers {
+		if alive >= count {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("only %d of %d chunk servers have registered", alive, r.config.ChunkServers)
+			return fmt.Errorf("only %d of %d chunk servers have registered", alive, count)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

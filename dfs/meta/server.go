@@ -293,7 +293,7 @@ func (s *Server) Serve(ctx context.Context) error {
 
 	group, ctx := errgroup.WithContext(background)
 	group.Go(func() error {
-		if err := services.Serve(s.listener); err != nil {
+		if err := services.Serve(s.listener); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 			return fmt.Errorf("serve control calls: %w", err)
 		}
 		return nil

@@ -3,11 +3,14 @@ package meta
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"waggle/dfs/datapath/lookup"
@@ -128,4 +131,95 @@ func BenchmarkLookup(b *testing.B) {
 		}
 	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "lookups/s")
+}
+
+// BenchmarkMillionFiles makes a million files of 100 bytes (with -short 50,000)
+// in a server of its own process, kills it, and starts it again: how much memory
+// does it take, and how long until it answers? Run it with -benchtime 1x.
+func BenchmarkMillionFiles(b *testing.B) {
+	files, perDirectory := 1_000_000, 10_000
+	if testing.Short() {
+		files = 50_000
+	}
+	for range b.N {
+		v := &victim{t: b, directory: b.TempDir(), address: "127.0.0.1:0"}
+		v.start()
+		r := &rig{t: b}
+		r.conn, r.meta = dial(b, v.address)
+		u := &user{rig: r, session: openSession(b, r.meta)}
+		began := time.Now()
+		var all errgroup.Group
+		for d := range files / perDirectory {
+			u.mkdir(fmt.Sprintf("/%d", d))
+		}
+		for worker := range 4 {
+			all.Go(func() error { return fillDirectories(b, r.meta, worker, files/perDirectory, perDirectory) })
+		}
+		require.NoError(b, all.Wait())
+		b.ReportMetric(float64(files)/time.Since(began).Seconds(), "batched-creates/s")
+		b.ReportMetric(v.residentMiB(), "MiB-after-creates")
+
+		v.kill()
+		began = time.Now()
+		v.start()
+		require.NoError(b, r.conn.Close())
+		r.conn, r.meta = dial(b, v.address) // the old one waits before it tries again
+		u.session = openSession(b, r.meta)  // nobody has kept the old one alive
+		require.Equal(b, string(benchContent[:100]), u.read(fmt.Sprintf("/0/%d", perDirectory-1)))
+		b.ReportMetric(time.Since(began).Seconds(), "restart-s")
+		b.ReportMetric(v.residentMiB(), "MiB-after-restart")
+		for d := range files / perDirectory {
+			reply, err := u.meta.ReadDirectory(b.Context(), &control.ReadDirectoryRequest{Session: u.session, Node: node(fmt.Sprintf("/%d", d)), Limit: maxPage})
+			require.NoError(b, err)
+			require.Len(b, reply.Entries, min(maxPage, perDirectory))
+		}
+		b.ReportMetric(v.residentMiB(), "MiB-after-reads")
+		began = time.Now()
+		problems, _ := u.check(&control.CheckRequest{})
+		require.Empty(b, problems)
+		b.ReportMetric(time.Since(began).Seconds(), "check-s")
+		b.ReportMetric(v.residentMiB(), "MiB-after-check")
+		v.kill()
+		r.conn.Close()
+	}
+}
+
+func openSession(b *testing.B, meta control.MetaClient) uint64 {
+	s, err := meta.OpenSession(b.Context(), &control.OpenSessionRequest{})
+	require.NoError(b, err)
+	return s.Session
+}
+
+// fillDirectories makes the files of every fourth directory.
+func fillDirectories(b *testing.B, meta control.MetaClient, worker, directories, files int) error {
+	session, number := openSession(b, meta), uint64(0)
+	for d := worker; d < directories; d += 4 {
+		if _, err := meta.KeepAlive(b.Context(), &control.SessionID{Session: session}); err != nil {
+			return err
+		}
+		for f := 0; f < files; {
+			q := &control.MutateRequest{Session: session, AnsweredBelow: number + 1}
+			for ; f < files && len(q.Mutations) < maxMutations; f++ {
+				number++
+				q.Mutations = append(q.Mutations, &control.Mutation{Number: number, Change: &control.Mutation_Create{Create: &control.Create{
+					Node: node(fmt.Sprintf("/%d/%d", d, f)), Mode: 0o644, Inline: benchContent[:100]}}})
+			}
+			if _, err := meta.Mutate(b.Context(), q); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// residentMiB is the memory that the server's process has now, in MiB.
+func (v *victim) residentMiB() float64 {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", v.process.Process.Pid))
+	require.NoError(v.t, err)
+	_, after, found := strings.Cut(string(status), "VmRSS:")
+	require.True(v.t, found)
+	var kib float64
+	_, err = fmt.Sscan(after, &kib)
+	require.NoError(v.t, err)
+	return kib / 1024
 }

@@ -40,7 +40,7 @@ func serveUntilKilled(directory string) int {
 
 // victim is a metadata server in a process of its own.
 type victim struct {
-	t         *testing.T
+	t         testing.TB
 	directory string
 	address   string
 	process   *exec.Cmd

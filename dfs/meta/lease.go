@@ -10,7 +10,8 @@ import (
 	"waggle/dfs/wire/control"
 )
 
-// maxLeases is how many chunks can be open at once.
+// maxLeases bounds the leases that one change looks through. Those of a session
+// that has ended and had more are found by the mender.
 const maxLeases = 1 << 16
 
 // chunkIDBlock is how many chunk numbers are taken at once, so that making a

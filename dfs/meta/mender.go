@@ -146,7 +146,7 @@ func (m *mender) find() (found []place, err error) {
 // needs says whether there is something to be mended that can be mended.
 func (m *mender) needs(n *inode, c *chunk) bool {
 	if c.open {
-		return c.session == 0
+		return !m.s.sessions.alive(c.session)
 	}
 	if c.cut != noCut {
 		return true
@@ -204,7 +204,7 @@ func (m *mender) mend(ctx context.Context, p place, suspect bool) error {
 	if err != nil {
 		return err
 	}
-	if c.open && c.session != 0 {
+	if c.open && m.s.sessions.alive(c.session) {
 		return nil // looked at again when it is released
 	}
 	if !suspect && !m.needs(n, c) {

@@ -510,9 +510,9 @@ func (x *MutateRequest) GetMutations() []*Mutation {
 	return nil
 }
 
-// Mutation is one change of the namespace. Number is unique in the session: a
-// mutation that comes a second time is not carried out again, but answered as
-// the first time.
+// Mutation is one change of the namespace. Number is unique in the session, and
+// from answered_below (at least 1) to 4095 above it: a mutation that comes a
+// second time is not carried out again, but answered as the first time.
 type Mutation struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -1325,8 +1325,10 @@ func (x *WriteInline) GetData() []byte {
 }
 
 // SetSize sets a file's size after chunks were written (`grow_only`), or
-// truncates it. With `spill` the inline bytes were written to chunk 0 by the
-// client, and are dropped from the record.
+// truncates it: then the session's leases of chunks from the new end on are lost,
+// and another session's are a reason to fail with UNAVAILABLE. With `spill` the
+// inline bytes were written to chunk 0 by the client, and are dropped from the
+// record.
 type SetSize struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`

@@ -45,11 +45,12 @@ type stageKey struct {
 	lookup       string
 	mtu          int
 	offload      bool
+	xdpPass      bool
 	revision     string
 }
 
 func keyOf(p spec.Parameters) stageKey {
-	k := stageKey{p.Topology, p.ChunkServers, p.Lookup, p.MTUBytes, p.Offload, p.Revision}
+	k := stageKey{p.Topology, p.ChunkServers, p.Lookup, p.MTUBytes, p.Offload, p.XDPPass, p.Revision}
 	if k.lookup == spec.Floor {
 		k.lookup = "udp"
 	}
@@ -90,7 +91,11 @@ func (r *run) openStage(k stageKey) (*stage, error) {
 	for i := range k.chunkServers {
 		hosts = append(hosts, chunkHost(i))
 	}
-	network, err := topology.Open(r.owner, topology.Options{Kind: k.topology, Hosts: hosts, MTU: k.mtu, Offload: k.offload})
+	o := topology.Options{Kind: k.topology, Hosts: hosts, MTU: k.mtu, Offload: k.offload, XDPPass: k.xdpPass}
+	if k.lookup == "xdp" {
+		o.XDPFree = []string{roleMeta} // it brings its own program
+	}
+	network, err := topology.Open(r.owner, o)
 	if err != nil {
 		return nil, err
 	}

@@ -56,6 +56,8 @@ type Parameters struct {
 	ChunkBytes   int64
 	MTUBytes     int
 	Offload      bool // segmentation and checksum offloads of the virtual links
+	XDPPass      bool // an XDP program that passes everything at both ends of the virtual links
+	HitPercent   int  // of lookups: of names that were asked for before
 	// Revision is which of the run's programs the roles are started from; "" is
 	// the one that carries the run out.
 	Revision string
@@ -101,7 +103,11 @@ var parameters = []parameter{
 		func(p *Parameters, n int64) { p.ChunkBytes = n }),
 	count("mtu_bytes", "largest packet of a virtual link (topology hosts)", 1280, 65535, 1500, func(p *Parameters, n int) { p.MTUBytes = n }),
 	{name: "offload", what: "segmentation and checksum offloads of the virtual links (topology hosts)", fallback: true,
-		parse: parseBool, set: func(p *Parameters, level any) { p.Offload = level.(bool) }},
+		parse: parseBool("offload"), set: func(p *Parameters, level any) { p.Offload = level.(bool) }},
+	{name: "xdp_pass", what: "an XDP program that passes everything at both ends of the virtual links (topology hosts): lookup=xdp needs it, its rivals need it for a fair comparison",
+		fallback: false, parse: parseBool("xdp_pass"), set: func(p *Parameters, level any) { p.XDPPass = level.(bool) }},
+	count("hit_percent", "percent of lookups that are of the data set's files, over and over; each of the others asks for a name that is new, and of no file",
+		1, 100, 100, func(p *Parameters, n int) { p.HitPercent = n }),
 	{name: RevisionFactor, what: "program that roles are started from", fallback: "",
 		parse: func(level any, _ Paths) (any, error) {
 			return nil, fmt.Errorf("%s=%v: revisions are given with --revision NAME=PROGRAM", RevisionFactor, level)
@@ -196,14 +202,16 @@ func setRate(p *Parameters, level any) {
 	}
 }
 
-func parseBool(level any, _ Paths) (any, error) {
-	switch level {
-	case true, "true":
-		return true, nil
-	case false, "false":
-		return false, nil
+func parseBool(name string) func(level any, _ Paths) (any, error) {
+	return func(level any, _ Paths) (any, error) {
+		switch level {
+		case true, "true":
+			return true, nil
+		case false, "false":
+			return false, nil
+		}
+		return nil, fmt.Errorf("%s=%v: must be true or false", name, level)
 	}
-	return nil, fmt.Errorf("offload=%v: must be true or false", level)
 }
 
 // resolve turns a cell's levels, the fixed parameters and the defaults into
@@ -230,6 +238,12 @@ func (p Parameters) check() error {
 	}
 	if p.ChunkBytes&(p.ChunkBytes-1) != 0 {
 		return fmt.Errorf("chunk_bytes=%d: must be a power of two", p.ChunkBytes)
+	}
+	if p.Lookup == "xdp" && p.Topology == Hosts && !p.XDPPass {
+		return errors.New("lookup=xdp with topology=hosts needs xdp_pass=true, or a virtual link would lose its answers")
+	}
+	if p.HitPercent != 100 && (p.Workload != Lookup || p.Lookup == Floor) {
+		return fmt.Errorf("hit_percent=%d goes with workload %s of the file system only", p.HitPercent, Lookup)
 	}
 	if err := p.checkFloor(); err != nil {
 		return err

@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"waggle/bpf/xdppass"
 )
 
 // Names of the interfaces. Each namespace is its own world, so they need not
@@ -43,8 +46,31 @@ func (n *Network) openHosts(o Options) error {
 		if err := n.link(t, i+2, o); err != nil {
 			return fmt.Errorf("link host %s to the bridge: %w", name, err)
 		}
+		if !o.XDPPass {
+			continue
+		}
+		if err := n.passXDP(bridge, portName(i+2)); err != nil {
+			return err
+		}
+		if slices.Contains(o.XDPFree, name) {
+			continue
+		}
+		if err := n.passXDP(t, hostLink); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// passXDP puts a program on an interface that passes everything.
+func (n *Network) passXDP(t *thread, name string) error {
+	return onThread(t, func() error {
+		attached, err := xdppass.Attach(name)
+		if err == nil {
+			n.passing = append(n.passing, attached)
+		}
+		return err
+	})
 }
 
 func onThread(t *thread, f func() error) (err error) {
@@ -65,9 +91,12 @@ func makeBridge(mtu int) error {
 	return address(bridge, 1)
 }
 
+// portName is the bridge's end of the link to the host with number i.
+func portName(i int) string { return fmt.Sprintf("port%d", i) }
+
 // link joins the host with number i to the bridge.
 func (n *Network) link(host *thread, i int, o Options) error {
-	port := fmt.Sprintf("port%d", i)
+	port := portName(i)
 	err := onThread(n.bridge, func() error { return makePort(port, int(host.namespace.Fd()), o) })
 	if err != nil {
 		return err

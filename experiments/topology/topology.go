@@ -22,6 +22,7 @@ import (
 	"net/netip"
 	"os"
 
+	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
 	"waggle/dfs/datapath"
@@ -42,6 +43,12 @@ type Options struct {
 	// segmentation, GRO and transmit checksums. Kind `local` has no links.
 	MTU     int
 	Offload bool
+	// XDPPass puts an XDP program that passes everything on both ends of every
+	// link: with one at the other end a veth can receive what XDP sends back, and
+	// links that are compared must be alike. The own end of the hosts in XDPFree is
+	// left to programs of their roles.
+	XDPPass bool
+	XDPFree []string
 }
 
 // maxHosts keeps host addresses in one byte.
@@ -54,6 +61,7 @@ type Network struct {
 	// control is the thread of the host that the runner itself talks from.
 	control *thread
 	bridge  *thread
+	passing []link.Link // XDP programs on links
 }
 
 // Host is one place of a network.
@@ -135,6 +143,9 @@ func (n *Network) Dial(ctx context.Context, network, address string) (conn net.C
 
 // Close ends the network. Roles that still run in it are killed.
 func (n *Network) Close() {
+	for _, p := range n.passing {
+		p.Close() // goes with its interface if it fails
+	}
 	for _, h := range n.hosts {
 		if h.thread != n.control {
 			h.thread.close()

@@ -3,7 +3,10 @@ package workload
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"math"
 	"math/rand/v2"
 
 	"waggle/experiments/spec"
@@ -29,6 +32,9 @@ func newSmallReader(j *Job, p *pattern, s session, number int) *smallReader {
 
 func (r *smallReader) do(ctx context.Context) (n int, err error) {
 	r.last = r.job.dataFile(r.random.IntN(r.job.Parameters.Files))
+	if r.random.IntN(100) >= r.job.Parameters.HitPercent {
+		return 0, r.lookUpNothing(ctx)
+	}
 	if r.job.Parameters.Workload == spec.Lookup {
 		if r.size, err = r.session.lookup(ctx, r.last); err != nil {
 			return 0, fmt.Errorf("look up %s: %w", r.last.path(), err)
@@ -40,6 +46,17 @@ func (r *smallReader) do(ctx context.Context) (n int, err error) {
 	}
 	r.size = int64(len(r.content))
 	return len(r.content), nil
+}
+
+// lookUpNothing looks up a name that nobody has asked for before, and that
+// nothing has.
+func (r *smallReader) lookUpNothing(ctx context.Context) error {
+	nothing := r.job.dataFile(r.job.Parameters.Files + r.random.IntN(math.MaxInt64>>1))
+	r.content, r.size = nil, r.job.Parameters.SizeBytes
+	if _, err := r.session.lookup(ctx, nothing); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: look up %s, which does not exist: %v", errWrongContent, nothing.path(), err)
+	}
+	return nil
 }
 
 func (r *smallReader) check() error {

@@ -16,7 +16,6 @@
 
 #define MAX_ROLES 64
 #define MAX_CGROUPS 16
-#define MAX_CGROUP_DEPTH 32
 
 /* A tracked process: its role, and whether counting waits for its exec. */
 struct target {

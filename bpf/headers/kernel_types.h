@@ -75,8 +75,6 @@ struct css_set {
 };
 
 struct task_struct {
-	unsigned int flags;
-	int pid;
 	int tgid;
 	struct files_struct *files;
 	struct signal_struct *signal;

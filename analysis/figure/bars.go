@@ -1,6 +1,8 @@
 package figure
 
 import (
+	"strings"
+
 	"gonum.org/v1/plot"
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
@@ -51,18 +53,15 @@ func (r barRow) end() float64 {
 // barRows makes a panel's rows, under headings if there is an x factor. The
 // row of a group that measured nothing says why.
 func (s *selection) barRows(p panel, fill func(line series, g stats.Group) (barRow, bool)) []barRow {
-	levels := []any{nil}
-	if s.spec.X != "" {
-		levels = stats.Levels(s.groups, s.experiment, s.spec.X)
-	}
+	levels := append(stats.Levels(s.groups, s.experiment, s.spec.X), nil) // at last what has no level
 	var rows []barRow
 	for _, level := range levels {
-		if level != nil && len(levels) > 1 {
+		if level != nil && len(levels) > 2 {
 			rows = append(rows, barRow{heading: FactorName(s.spec.X) + " " + LevelText(s.spec.X, level)})
 		}
 		for _, line := range p.series {
 			for _, g := range line.groups {
-				if level != nil && !g.Cell.Has(results.Cell{s.spec.X: level}) {
+				if have, ok := g.Cell[s.spec.X]; ok != (level != nil) || ok && results.FormatLevel(have) != results.FormatLevel(level) {
 					continue
 				}
 				row, ok := fill(line, g)
@@ -70,6 +69,9 @@ func (s *selection) barRows(p panel, fill func(line series, g stats.Group) (barR
 					row = barRow{why: whyMissing(g)}
 				}
 				row.name = line.name
+				if level == nil && len(levels) > 2 {
+					row.name += " (no " + strings.ToLower(FactorName(s.spec.X)) + ")"
+				}
 				rows = append(rows, row)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -159,16 +160,20 @@ func count(t *testing.T, l *Ledger, k knownAnswer) Counts {
 	return difference.Roles[role]
 }
 
-// waitUntilBlocked waits for the pipe write in which the program to be killed ends up.
+// waitUntilBlocked waits for the pipe write in which the program to be killed ends up, on
+// whichever of its threads.
 func waitUntilBlocked(t *testing.T, pid int) {
 	t.Helper()
-	for {
-		text := must1(os.ReadFile(fmt.Sprintf("/proc/%d/wchan", pid)))
-		if strings.Contains(string(text), "pipe_write") {
-			return
+	blocked := func() bool {
+		for _, path := range must1(filepath.Glob(fmt.Sprintf("/proc/%d/task/*/wchan", pid))) {
+			text, err := os.ReadFile(path)
+			if err == nil && strings.Contains(string(text), "pipe_write") {
+				return true
+			}
 		}
-		runtime.Gosched()
+		return false
 	}
+	require.Eventually(t, blocked, time.Minute, time.Millisecond)
 }
 
 func openForTest(t testing.TB, b Backend) *Ledger {

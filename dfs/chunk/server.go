@@ -26,6 +26,7 @@ import (
 	"waggle/dfs/chunk/replica"
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
+	"waggle/dfs/datapath/read/shortcircuit"
 	"waggle/dfs/datapath/write"
 	"waggle/dfs/wire"
 )
@@ -79,6 +80,7 @@ type Server struct {
 	store    *replica.Store
 	identity identity
 	senders  read.Server // what they share
+	lender   *shortcircuit.Server
 	links    linkPool
 	corrupt  chan corruptBlock // to be told to the metadata server
 
@@ -124,6 +126,9 @@ func (s *Server) open() (err error) {
 	}
 	if s.control, err = net.Listen("tcp", s.config.ControlAddress); err != nil {
 		return fmt.Errorf("listen for control: %w", err)
+	}
+	if s.lender, err = shortcircuit.Listen(s.lend); err != nil {
+		return err
 	}
 	if s.config.SockmapCgroup != "" {
 		if err := s.senders.ListenSockmap(s.config.SockmapCgroup, uint16(s.data.Addr().(*net.TCPAddr).Port)); err != nil {
@@ -217,5 +222,19 @@ func (s *Server) Close() error {
 	if s.control != nil {
 		s.control.Close()
 	}
-	return errors.Join(s.senders.Close(), s.store.Close())
+	err := errors.Join(s.senders.Close(), s.store.Close())
+	if s.lender != nil {
+		err = errors.Join(err, s.lender.Close())
+	}
+	return err
+}
+
+// lend opens a replica for a client that reads it without this server.
+func (s *Server) lend(chunk, epoch uint64, lend func(*shortcircuit.Loan, uint64) *shortcircuit.Loan) (shortcircuit.Replica, wire.Status, error) {
+	r, err := s.store.Get(chunk)
+	var lent shortcircuit.Replica
+	if err == nil {
+		lent, err = r.Share(epoch, lend)
+	}
+	return lent, statusOf(err), err
 }

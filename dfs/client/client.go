@@ -14,6 +14,7 @@
 // lookup.go finds paths by datagrams, mutate.go gathers changes of the
 // namespace into few calls and carries out each exactly once; conn.go keeps the
 // connections to chunk servers; read.go reads ranges and verifies them,
+// shortcircuit.go does without the server;
 // stream.go reads ahead; write.go writes chunks under leases; file.go puts
 // these together.
 //
@@ -131,7 +132,8 @@ type Client struct {
 
 	readPath, writePath string // such as "read=copy"
 
-	copied *atomic.Int64 // datapath.CopiedInUser
+	copied         *atomic.Int64 // datapath.CopiedInUser
+	shortCircuited *atomic.Int64 // bytes read without a server
 	// changes counts what this client has changed, by inode, so that its open
 	// files notice.
 	changes [256]atomic.Uint64
@@ -159,6 +161,7 @@ func Dial(ctx context.Context, address string, options Options) (*Client, error)
 	}
 	c.grpc, c.control = conn, control.NewMetaClient(conn)
 	c.copied = c.options.Counters.Counter(datapath.CopiedInUser)
+	c.shortCircuited = c.options.Counters.Counter("read_shortcircuit_bytes")
 	c.ctx, c.cancel = context.WithCancel(context.Background())
 	c.mutations.init(c)
 	c.servers.init(c)

@@ -14,6 +14,7 @@ import (
 
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
+	"waggle/dfs/datapath/read/shortcircuit"
 	"waggle/dfs/wire"
 )
 
@@ -34,6 +35,9 @@ type servers struct {
 	pools   map[poolKey]*pool
 	avoided map[netip.AddrPort]time.Time // until when
 	closed  bool
+
+	borrowing sync.Mutex
+	borrowers map[netip.AddrPort]*shortcircuit.Client // by the server's address
 }
 
 // poolKey names the connections to a server on which one data path was chosen.
@@ -61,6 +65,7 @@ type dataConn struct {
 	reused   bool // it has answered before, so an error may only mean that it was idle for too long
 	idleFrom time.Time
 	stop     func() bool // ends the watch over the context
+	lender   string      // what the server said when the path was chosen: see shortcircuit.go
 
 	lastID  uint64
 	out     []byte
@@ -72,6 +77,7 @@ func (s *servers) init(c *Client) {
 	s.client = c
 	s.pools = make(map[poolKey]*pool)
 	s.avoided = make(map[netip.AddrPort]time.Time)
+	s.borrowers = make(map[netip.AddrPort]*shortcircuit.Client)
 }
 
 // take returns a connection to address on which path was chosen, such as
@@ -194,6 +200,7 @@ func (c *dataConn) choose(path string) error {
 	if answer.Status == wire.StatusUnsupported {
 		return fmt.Errorf("%w: %s", ErrUnsupported, answer.Extra)
 	}
+	c.lender = string(answer.Extra)
 	return answerError(&answer)
 }
 
@@ -318,7 +325,7 @@ func (s *servers) close() error {
 		}
 	}
 	s.pools = nil
-	return failed
+	return errors.Join(failed, s.closeBorrowers())
 }
 
 // answeredError is what a chunk server answered instead of StatusOK.

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"waggle/dfs/datapath/read"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -183,6 +184,9 @@ func (e *staleConn) Unwrap() error { return e.err }
 // fetch reads a span from one replica. It returns how many bytes are there and
 // verified.
 func (c *Client) fetch(ctx context.Context, replica wire.Replica, location *wire.Location, flags uint16, s span) (int, error) {
+	if c.options.ReadPath == read.ShortCircuit && flags&wire.FlagLocked == 0 {
+		return c.readBorrowed(ctx, replica.Address, location, s)
+	}
 	conn, err := c.servers.take(ctx, replica.Address, c.readPath)
 	if err != nil {
 		return 0, err
@@ -246,12 +250,7 @@ func (c *dataConn) receivePiece(asked *wire.Frame, p []byte) error {
 		return err
 	}
 	first, end := answer.Offset, answer.Offset+uint64(answer.Length)
-	head := min(end, asked.Offset) - first
-	body := max(end, asked.Offset) - asked.Offset
-	tail := body - min(body, uint64(len(p)))
-	body -= tail
-	clear(p[body:]) // the replica ends before: a hole
-	parts := [3][]byte{c.scratch[:head], p[:body], c.scratch[wire.BlockSize : wire.BlockSize+tail]}
+	parts := cut(p, asked.Offset, first, end, &c.scratch)
 	if err := c.receiveParts(parts[:]); err != nil {
 		return err
 	}
@@ -259,6 +258,18 @@ func (c *dataConn) receivePiece(asked *wire.Frame, p []byte) error {
 		return errTorn{uint64(at)}
 	}
 	return nil
+}
+
+// cut says where the bytes of the blocks from first to end go: what lies in front
+// of p, which is at offset, and behind it to scratch, and what the replica does
+// not have is a hole.
+func cut(p []byte, offset, first, end uint64, scratch *[2 * wire.BlockSize]byte) [3][]byte {
+	head := min(end, offset) - first
+	body := max(end, offset) - offset
+	tail := body - min(body, uint64(len(p)))
+	body -= tail
+	clear(p[body:])
+	return [3][]byte{scratch[:head], p[:body], scratch[wire.BlockSize : wire.BlockSize+tail]}
 }
 
 // checkRange says whether an answer to a read has a range that it can have.

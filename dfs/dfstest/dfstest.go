@@ -16,6 +16,7 @@ import (
 
 	"waggle/dfs/chunk"
 	"waggle/dfs/client"
+	"waggle/dfs/datapath"
 	"waggle/dfs/meta"
 )
 
@@ -45,6 +46,7 @@ type Cluster struct {
 type role struct {
 	directory string
 	data      string // address of a chunk server's data port
+	counters  *datapath.Counters
 	cancel    context.CancelFunc
 	ended     chan error
 }
@@ -114,7 +116,7 @@ func (c *Cluster) StartChunkServer(i int) {
 	config.Directory, config.Meta = c.chunks[i].directory, c.Meta
 	server, err := chunk.New(config)
 	require.NoError(c.t, err)
-	c.chunks[i].data = server.DataAddress()
+	c.chunks[i].data, c.chunks[i].counters = server.DataAddress(), server.Counters()
 	c.chunks[i].serve(server.Serve)
 	c.awaitAlive(server.DataAddress())
 }
@@ -125,6 +127,9 @@ func (c *Cluster) StopChunkServer(i int) { c.chunks[i].stop(c.t) }
 
 // ChunkDirectory is where chunk server i keeps its replicas.
 func (c *Cluster) ChunkDirectory(i int) string { return c.chunks[i].directory }
+
+// Counters are what chunk server i has counted since it was started.
+func (c *Cluster) Counters(i int) *datapath.Counters { return c.chunks[i].counters }
 
 // DataAddress is where chunk server i serves data.
 func (c *Cluster) DataAddress(i int) string { return c.chunks[i].data }

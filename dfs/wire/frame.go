@@ -24,7 +24,8 @@ type FrameType uint8
 // they were sent in; a client may send several before it reads an answer.
 const (
 	// FrameSelect chooses the data paths of this connection: Extra is
-	// "read=NAME" or "write=NAME". It is answered with StatusUnsupported, and
+	// "read=NAME" or "write=NAME". The Extra of the answer is what the path needs
+	// to say to the client. It is answered with StatusUnsupported, and
 	// the reason in Extra, where this machine can't take the path.
 	FrameSelect FrameType = iota + 1
 	// FrameRead asks for Length bytes at Offset of a chunk. The answer's Offset

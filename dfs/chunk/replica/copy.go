@@ -125,6 +125,7 @@ func (c *Copy) replace(r *Replica, state State) error {
 	if err := s.disk.rename(s.path(c.id, newSumsPartSuffix), s.path(c.id, newSumsSuffix)); err != nil {
 		return fmt.Errorf("copy chunk %d: %w", c.id, err)
 	}
+	r.takeBack()
 	c.files.release()
 	c.files = nil
 	defer s.endCopy(c.id)

@@ -13,6 +13,7 @@ import (
 // after a crash, and after a change that failed half way. It can itself be
 // interrupted anywhere and done again.
 func (r *Replica) recover() error {
+	r.takeBack() // it may become shorter
 	h, err := readHeader(r.files.sums)
 	if err != nil {
 		return fmt.Errorf("recover chunk %d: %w", r.id, err)

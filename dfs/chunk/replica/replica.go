@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"waggle/dfs/datapath/read"
+	"waggle/dfs/datapath/read/shortcircuit"
 	"waggle/dfs/wire"
 )
 
@@ -57,8 +58,9 @@ type Replica struct {
 	// all have their final names yet.
 	switching  bool
 	removed    bool
-	nameSynced bool   // the directory was synced after the files were made
-	files      *files // nil while closed
+	nameSynced bool               // the directory was synced after the files were made
+	loan       *shortcircuit.Loan // nil unless processes read the files by themselves
+	files      *files             // nil while closed
 }
 
 // files are a replica's open files. They are closed when the cache and all
@@ -367,6 +369,9 @@ func (r *Replica) apply(w *Write) error {
 func (r *Replica) become(i *intent) {
 	r.store.bytes.Add(int64(i.NewLength) - int64(r.state.Length))
 	r.state.Sequence, r.state.Length, r.state.Torn = i.Sequence, i.NewLength, false
+	if r.loan != nil {
+		r.loan.Grow(i.NewLength)
+	}
 }
 
 // gapSums returns the first block, and the checksums, that change because a
@@ -476,6 +481,7 @@ func (r *Replica) adopt(state State) error {
 		return err
 	}
 	r.state = state
+	r.takeBack()
 	return nil
 }
 

@@ -397,6 +397,7 @@ func (s *Store) Delete(id uint64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.removed = true
+	r.takeBack()
 	s.bytes.Add(-int64(r.state.Length))
 	if r.files != nil {
 		r.files.release()

@@ -3,6 +3,7 @@ package lookup
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"sync/atomic"
@@ -459,26 +460,46 @@ func TestFullTablesKeepWhatIsNew(t *testing.T) {
 }
 
 // The walk without the answer: a packet that was answered once is no request any
-// more, so what is run again and again is one whose last inode is missing.
+// more, so what is run again and again is one whose last inode is missing. What it
+// costs does not grow with what is in the tables. Memory is what the kernel says
+// that entries and inodes take.
 func BenchmarkWalk(b *testing.B) {
 	if os.Geteuid() != 0 {
 		b.Skip("loading BPF programs needs root")
 	}
-	table, err := Open(Options{Port: testPort, Entries: 1000, Locations: 1000, Contents: 1000, Sessions: 100})
-	require.NoError(b, err)
-	defer table.Close()
-	require.NoError(b, table.Update(func(w *Writer) {
-		require.NoError(b, w.PutSession(testSession, Session{}))
-		for i := range uint64(3) {
-			w.PutInode(1+i, attributes(1+i, directory, 0))
-			w.PutEntry(1+i, names[0], 2+i)
-		}
-	}))
-	packet := overIPv4(request(0, 0, names[0], names[0], names[0]))
-	_, duration, err := table.objects.AnswerLookups.Benchmark(packet, b.N, b.ResetTimer)
-	require.NoError(b, err)
-	b.ReportMetric(float64(duration.Nanoseconds()), "ns/packet")
-	outcomes, err := table.Outcomes()
-	require.NoError(b, err)
-	require.GreaterOrEqual(b, outcomes[PassInode], uint64(b.N), "every packet must have been walked")
+	for _, entries := range []uint32{1_000, 1_000_000} {
+		b.Run(fmt.Sprint(entries), func(b *testing.B) {
+			table, err := Open(Options{Port: testPort, Entries: entries + entries/4, Locations: 1000, Contents: 1000, Sessions: 100})
+			require.NoError(b, err)
+			defer table.Close()
+			require.NoError(b, table.Update(func(w *Writer) {
+				for i := range uint64(entries) {
+					hash := [HashSize]byte{1}
+					le.PutUint64(hash[8:], i)
+					w.PutEntry(1000+i, hash, 1001+i)
+					w.PutInode(1000+i, attributes(1000+i, directory, 0))
+				}
+				require.NoError(b, w.PutSession(testSession, Session{}))
+				for i := range uint64(3) {
+					w.PutInode(1+i, attributes(1+i, directory, 0))
+					w.PutEntry(1+i, names[0], 2+i)
+				}
+			}))
+			packet := overIPv4(request(0, 0, names[0], names[0], names[0]))
+			_, duration, err := table.objects.AnswerLookups.Benchmark(packet, b.N, b.ResetTimer)
+			require.NoError(b, err)
+			b.ReportMetric(float64(duration.Nanoseconds()), "ns/packet")
+			outcomes, err := table.Outcomes()
+			require.NoError(b, err)
+			require.GreaterOrEqual(b, outcomes[PassInode], uint64(b.N), "every packet must have been walked")
+			var memory uint64
+			for _, m := range []*ebpf.Map{table.objects.Entries, table.objects.Inodes} {
+				info, err := m.Info()
+				require.NoError(b, err)
+				bytes, _ := info.Memlock()
+				memory += bytes
+			}
+			b.ReportMetric(float64(memory)/float64(entries), "B/entry")
+		})
+	}
 }

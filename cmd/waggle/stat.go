@@ -16,7 +16,8 @@ func statCommand() *cli.Command {
 		Name:      "stat",
 		Usage:     "describe files, and where their chunks are",
 		ArgsUsage: "PATH...",
-		Flags:     clientFlags(jsonFlag()),
+		Flags: clientFlags(jsonFlag(), &cli.BoolFlag{Name: "explain",
+			Usage: "say who answers the lookup of the path, the kernel or user space, and in how many microseconds"}),
 		Action: func(c *cli.Context) error {
 			paths, err := arguments(c, 1, -1)
 			if err != nil {
@@ -51,6 +52,8 @@ type description struct {
 	Inline      uint16            `json:"inline_bytes"`
 	Chunks      []client.Chunk    `json:"chunks,omitempty"`
 	Xattrs      map[string][]byte `json:"xattrs,omitempty"`
+
+	Lookup *client.Explanation `json:"lookup,omitempty"`
 }
 
 func describe(c *cli.Context, cl *client.Client, path string) error {
@@ -70,6 +73,13 @@ func describe(c *cli.Context, cl *client.Client, path string) error {
 	if err != nil {
 		return err
 	}
+	if c.Bool("explain") {
+		e, err := cl.Explain(c.Context, path)
+		if err != nil {
+			return err
+		}
+		d.Lookup = &e
+	}
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, d)
 	}
@@ -87,6 +97,9 @@ func describe(c *cli.Context, cl *client.Client, path string) error {
 			continue
 		}
 		fmt.Fprintf(w, "chunk %-4d %d, epoch %d, at %s\n", chunk.Index, chunk.ID, chunk.Epoch, strings.Join(chunk.Replicas, " "))
+	}
+	if d.Lookup != nil {
+		fmt.Fprintf(w, "lookup    %d names, answered by %s in %.1f us\n", d.Lookup.Names, d.Lookup.AnsweredBy, d.Lookup.Microseconds)
 	}
 	for name, value := range d.Xattrs {
 		fmt.Fprintf(w, "xattr     %s = %q\n", printable(name), value)

@@ -51,9 +51,6 @@ func refusal(err error) error {
 	if errors.As(err, &refused) {
 		return &answeredError{status: refused.Status, text: refused.Text}
 	}
-	if errors.Is(err, shortcircuit.ErrGone) {
-		return &staleConn{err}
-	}
 	return err
 }
 

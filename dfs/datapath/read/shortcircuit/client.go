@@ -38,7 +38,7 @@ func (e *RefusedError) Error() string { return e.Text }
 // Client borrows replicas from one server. It is used by many goroutines.
 type Client struct {
 	conn    *net.UnixConn
-	answers chan message
+	answers chan message  // has room for one that nobody waits for any more
 	gone    chan struct{} // closed when the server has ended
 
 	asking sync.Mutex // held from a request to its answer
@@ -65,7 +65,7 @@ func Dial(ctx context.Context, name string) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reach the chunk server on this machine (both must be in one network namespace): %w", err)
 	}
-	c := &Client{conn: conn.(*net.UnixConn), answers: make(chan message), gone: make(chan struct{})}
+	c := &Client{conn: conn.(*net.UnixConn), answers: make(chan message, 1), gone: make(chan struct{})}
 	if err := c.start(ctx); err != nil {
 		c.conn.Close()
 		return nil, err
@@ -138,10 +138,20 @@ func (c *Client) receive() {
 	for {
 		m, err := receive(c.conn)
 		if err != nil {
-			c.release()
-			return
+			break
 		}
-		c.answers <- m
+		select {
+		case c.answers <- m:
+		default: // nobody can have asked for it
+			m.close()
+			c.conn.Close()
+		}
+	}
+	c.release()
+	select {
+	case m := <-c.answers:
+		m.close()
+	default:
 	}
 }
 
@@ -167,14 +177,11 @@ func (c *Client) Gone() bool {
 // Close gives back everything that was lent.
 func (c *Client) Close() error {
 	err := c.conn.Close()
-	for {
-		select {
-		case m := <-c.answers:
-			m.close()
-		case <-c.gone:
-			return err
-		}
+	<-c.gone
+	if errors.Is(err, net.ErrClosed) {
+		return nil
 	}
+	return err
 }
 
 // Borrow returns a replica that is at least of the epoch. What ends before the

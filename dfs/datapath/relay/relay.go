@@ -1,0 +1,157 @@
+// Package relay holds the relay paths: ways to pass the body of an answer on
+// from one TCP connection of a process to another, in the gateway from a chunk
+// server to an HTTP client. Each is a file of this package that registers a
+// Path in Paths; the gateway needs no change.
+//
+// One answer is a header and a body of a length that is known beforehand:
+//
+//	err = target.Settle(ctx)        // what was moved before is with TCP
+//	_, err = down.Write(response)   // what must stand before the body
+//	err = source.Begin(target, header, n)
+//	_, err = up.Write(request)
+//	_, err = io.ReadFull(up, head)  // header.Length bytes
+//	moved, err := source.Move(ctx)  // exactly n bytes, from up to down
+//
+// Begin comes before the request, because a path in the kernel has to know
+// where a small body goes before it arrives.
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"waggle/bpf/sockmap"
+	"waggle/dfs/datapath"
+)
+
+// MaxBody bounds the bytes of one body: a longer one is asked for in parts.
+const MaxBody = sockmap.MaxBody
+
+// ErrUpstream is wrapped by errors of Move after which only the source is of no
+// more use: it ended or failed, exactly the returned number of bytes was moved,
+// and the target can be given the rest from elsewhere.
+var ErrUpstream = errors.New("upstream ended before the body did")
+
+// ErrBusy: Begin was called again before Move or Decline.
+var ErrBusy = errors.New("a body is being moved already")
+
+// Header is what an answer must begin with for its body to be moved.
+type Header = sockmap.Header
+
+// Path is a relay path.
+type Path interface {
+	About() datapath.Info
+	// Open makes what all connections of a process share, and counts into
+	// counters.
+	Open(counters *datapath.Counters) (Relay, error)
+}
+
+// Relay makes connections ready. It may be used by many goroutines.
+type Relay interface {
+	// NewSource takes a connection on which nothing is due to arrive.
+	NewSource(conn *net.TCPConn) (Source, error)
+	NewTarget(conn *net.TCPConn) (Target, error)
+	// Close is called after all sources and targets were closed.
+	Close() error
+}
+
+// Source is a connection that bodies come from. It is used by one goroutine.
+type Source interface {
+	// Begin says that what arrives next is a header and a body of n bytes, from 1
+	// to MaxBody, that is to be moved to a target of the same Relay, which has
+	// settled. It is called before the request is sent that is answered so.
+	Begin(to Target, header Header, n int64) error
+	// Move moves the body, once the header was read and was the expected one. It
+	// returns how much was moved; less than everything comes with an error. After
+	// one that does not wrap ErrUpstream both connections must be closed.
+	Move(ctx context.Context) (moved int64, err error)
+	// Decline is called in place of Move when the header was not the expected
+	// one. The rest of the answer can then be read from the connection.
+	Decline(ctx context.Context) error
+	// Close closes the connection, too.
+	Close() error
+}
+
+// Target is a connection that bodies go to. It is used by one goroutine.
+type Target interface {
+	// Settle returns when what was moved is with the connection's TCP. It is
+	// called before anything else is written to it or moved there.
+	Settle(ctx context.Context) error
+	// Close leaves the connection open.
+	Close() error
+}
+
+// Paths is the registry.
+var Paths = datapath.Registry[Path]{Operation: datapath.Relay}
+
+// plainTarget is a connection that needs no preparation.
+type plainTarget struct{ conn *net.TCPConn }
+
+func (plainTarget) Settle(context.Context) error { return nil }
+func (plainTarget) Close() error                 { return nil }
+
+// plainSource is what the paths through this process have in common.
+type plainSource struct {
+	conn *net.TCPConn
+	to   *net.TCPConn // nil if nothing was begun
+	n    int64
+}
+
+func (s *plainSource) Begin(to Target, _ Header, n int64) error {
+	if n <= 0 || n > MaxBody {
+		return fmt.Errorf("relay %d bytes from %s: a body has 1 to %d", n, s.conn.RemoteAddr(), MaxBody)
+	}
+	if s.to != nil {
+		return fmt.Errorf("relay from %s: %w", s.conn.RemoteAddr(), ErrBusy)
+	}
+	s.to, s.n = to.(plainTarget).conn, n
+	return nil
+}
+
+func (s *plainSource) Decline(context.Context) error {
+	s.to = nil
+	return nil
+}
+
+func (s *plainSource) Close() error { return s.conn.Close() }
+
+// move carries out f, which moves n bytes, within ctx.
+func (s *plainSource) move(ctx context.Context, f func(to *net.TCPConn, n int64) (int64, error)) (int64, error) {
+	to, n := s.to, s.n
+	if to == nil {
+		return 0, fmt.Errorf("relay from %s: nothing was begun", s.conn.RemoteAddr())
+	}
+	s.to = nil
+	deadline, _ := ctx.Deadline()
+	s.conn.SetReadDeadline(deadline)
+	to.SetWriteDeadline(deadline)
+	stop := context.AfterFunc(ctx, func() {
+		s.conn.SetReadDeadline(time.Unix(1, 0))
+		to.SetWriteDeadline(time.Unix(1, 0))
+	})
+	moved, err := f(to, n)
+	if !stop() && err == nil {
+		err = context.Cause(ctx) // the deadlines may still be about to change
+	}
+	if err != nil {
+		err = fmt.Errorf("relay %d bytes from %s to %s: %w", n, s.conn.RemoteAddr(), to.RemoteAddr(), err)
+	}
+	return moved, err
+}
+
+// upstream marks an error of the source's connection. One that ran out of time
+// says nothing about whose fault it is.
+func upstream(err error) error {
+	if isTimeout(err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUpstream, err)
+}
+
+func isTimeout(err error) bool {
+	var n net.Error
+	return errors.As(err, &n) && n.Timeout()
+}

@@ -45,6 +45,7 @@ func commands() []*cli.Command {
 		claimsCommand(),
 		metaCommand(),
 		chunkCommand(),
+		gatewayCommand(),
 	}
 }
 

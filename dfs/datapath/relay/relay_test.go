@@ -148,6 +148,29 @@ func TestEveryPathMovesTheSameBytes(t *testing.T) {
 	})
 }
 
+// Nothing behind a body, however small, is needed to have it moved.
+func TestSmallBodiesOneAfterTheOther(t *testing.T) {
+	eachPath(t, func(t *testing.T, p Path) {
+		h := newHop(t, p)
+		for i := range 200 {
+			size := 1 + i%9
+			if i%5 == 0 {
+				size = MaxBody
+			}
+			h.ask(t, append(header("ANSWERED", size), randomBytes(size)...), size)
+			arrived := make(chan error, 1)
+			go func() {
+				_, err := io.ReadFull(h.down, make([]byte, size))
+				arrived <- err
+			}()
+			moved, err := h.source.Move(within(t, 10*time.Second))
+			require.NoError(t, err)
+			require.EqualValues(t, size, moved)
+			require.NoError(t, <-arrived)
+		}
+	})
+}
+
 // An answer with another header is declined, and read as usual; the next one is
 // moved.
 func TestADeclinedAnswerIsReadAsUsual(t *testing.T) {

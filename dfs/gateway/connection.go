@@ -1,0 +1,256 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"waggle/dfs/datapath/relay"
+)
+
+// connection is a client's connection. Its reads begin with what was read too
+// far, so that it can change hands with no byte lost.
+type connection struct {
+	*net.TCPConn
+	gateway *Gateway
+	ahead   []byte // to be read before the socket
+	closing sync.Once
+	closed  error
+	idle    atomic.Bool // waits for a request in the loop
+
+	target relay.Target // from the first relayed body on
+}
+
+// Read implements net.Conn.
+func (c *connection) Read(p []byte) (int, error) {
+	if len(c.ahead) > 0 {
+		n := copy(p, c.ahead)
+		c.ahead = c.ahead[n:]
+		return n, nil
+	}
+	return c.TCPConn.Read(p)
+}
+
+// Close implements net.Conn.
+func (c *connection) Close() error {
+	c.closing.Do(func() {
+		var left error
+		if c.target != nil {
+			left = c.target.Close()
+		}
+		c.closed = errors.Join(left, c.TCPConn.Close())
+		c.gateway.forget(c)
+	})
+	return c.closed
+}
+
+const refusal = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
+
+// accept gives each connection to the loop first.
+func (g *Gateway) accept() error {
+	for {
+		conn, err := g.listener.AcceptTCP()
+		switch {
+		case g.ctx.Err() != nil:
+			return nil
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ECONNABORTED):
+			g.warn("connection refused", "error", err)
+			time.Sleep(10 * time.Millisecond)
+			continue
+		case err != nil:
+			return err
+		}
+		c := &connection{TCPConn: conn, gateway: g}
+		if !g.remember(c) {
+			g.counts.refused.Add(1)
+			conn.SetWriteDeadline(time.Now()) // it fits into the socket, or not
+			conn.Write([]byte(refusal))
+			conn.Close()
+			continue
+		}
+		g.startLoop(c, nil)
+	}
+}
+
+func (g *Gateway) remember(c *connection) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if len(g.connections) >= g.config.MaxConnections {
+		return false
+	}
+	g.connections[c] = true
+	return true
+}
+
+func (g *Gateway) forget(c *connection) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.connections, c)
+}
+
+func (g *Gateway) closeIdle() { g.closeThose(func(c *connection) bool { return c.idle.Load() }) }
+func (g *Gateway) closeAll()  { g.closeThose(func(*connection) bool { return true }) }
+
+func (g *Gateway) closeThose(which func(*connection) bool) {
+	g.mu.Lock()
+	var list []*connection
+	for c := range g.connections {
+		if which(c) {
+			list = append(list, c)
+		}
+	}
+	g.mu.Unlock()
+	for _, c := range list {
+		c.TCPConn.Close() // whoever uses it closes the rest
+	}
+}
+
+// startLoop has the loop serve a connection, and answer first first, if that is
+// not nil.
+func (g *Gateway) startLoop(c *connection, first *http.Request) {
+	g.loops.Go(func() {
+		if !g.loop(c, first) || !g.handed.give(c) {
+			c.Close()
+		}
+	})
+}
+
+// loop answers plain GETs of files. It returns true when something else was
+// asked, of which no byte is lost.
+func (g *Gateway) loop(c *connection, request *http.Request) (handOver bool) {
+	in := bufio.NewReaderSize(c, maxPlainHeader)
+	defer func() {
+		if handOver {
+			rest, _ := in.Peek(in.Buffered()) // what is buffered
+			c.ahead = append(append([]byte(nil), rest...), c.ahead...)
+			c.SetDeadline(time.Time{})
+		}
+	}()
+	for {
+		size := 0
+		if request == nil {
+			var err error
+			if request, size, err = g.nextPlain(c, in); err != nil {
+				return false
+			}
+		}
+		if request == nil {
+			return true
+		}
+		outcome := g.answerPlain(c, request)
+		if outcome == notPlain {
+			// Of a request that net/http has handed over nothing is left to hand
+			// back: it looked at the file first.
+			return size > 0
+		}
+		in.Discard(size)
+		if outcome == connectionDone || request.Close || g.ctx.Err() != nil {
+			return false
+		}
+		request = nil
+	}
+}
+
+// nextPlain waits for the next request and looks at it. The request is nil if
+// it is none for the loop.
+func (g *Gateway) nextPlain(c *connection, in *bufio.Reader) (*http.Request, int, error) {
+	c.idle.Store(true)
+	defer c.idle.Store(false)
+	if g.ctx.Err() != nil {
+		return nil, 0, g.ctx.Err()
+	}
+	c.SetReadDeadline(time.Now().Add(g.config.IdleTimeout))
+	if _, err := in.Peek(1); err != nil {
+		return nil, 0, err
+	}
+	c.SetReadDeadline(time.Now().Add(g.config.HeaderTimeout))
+	for seen := 0; ; seen = in.Buffered() {
+		// More than is buffered asks the connection for some.
+		if _, err := in.Peek(min(seen+1, maxPlainHeader)); err != nil {
+			return nil, 0, err
+		}
+		head, _ := in.Peek(in.Buffered())
+		request, size, verdict := parsePlain(head)
+		switch {
+		case verdict == plainRequest:
+			return request, size, nil
+		case verdict == otherRequest, in.Buffered() == maxPlainHeader:
+			return nil, 0, nil
+		}
+	}
+}
+
+// outcomes of answering a request in the loop.
+type outcome int
+
+const (
+	answered outcome = iota
+	connectionDone
+	notPlain // nothing was written
+)
+
+// handedOver is the listener from which net/http gets connections.
+type handedOver struct {
+	address net.Addr
+	next    chan *connection
+	done    chan struct{}
+	end     sync.Once
+}
+
+func newHandedOver(address net.Addr) *handedOver {
+	return &handedOver{address: address, next: make(chan *connection), done: make(chan struct{})}
+}
+
+// give hands a connection over. It returns false if nobody takes it any more.
+func (h *handedOver) give(c *connection) bool {
+	select {
+	case h.next <- c:
+		return true
+	case <-h.done:
+		return false
+	}
+}
+
+// Accept implements net.Listener.
+func (h *handedOver) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.next:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener.
+func (h *handedOver) Close() error {
+	h.end.Do(func() { close(h.done) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (h *handedOver) Addr() net.Addr { return h.address }
+
+// takeBack hijacks a connection from net/http for the loop.
+func (g *Gateway) takeBack(w http.ResponseWriter, r *http.Request) error {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return err
+	}
+	c := conn.(*connection)
+	c.SetDeadline(time.Time{})
+	rest := make([]byte, buffered.Reader.Buffered())
+	if _, err := io.ReadFull(buffered.Reader, rest); err != nil {
+		return errors.Join(err, c.Close())
+	}
+	c.ahead = append(rest, c.ahead...)
+	g.startLoop(c, r.WithContext(context.WithoutCancel(r.Context())))
+	return nil
+}

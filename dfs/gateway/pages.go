@@ -1,0 +1,213 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"embed"
+	"html/template"
+	"io/fs"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"waggle/dfs/client"
+)
+
+//go:embed assets
+var assets embed.FS
+
+// pagePolicy lets a page load nothing but the gateway's own files, and run no
+// script inside it.
+const pagePolicy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; " +
+	"form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+
+var templates = template.Must(template.New("").Funcs(template.FuncMap{
+	"bytes": func(n int64) string { return humanize.IBytes(uint64(n)) },
+	"when":  func(t time.Time) string { return t.Format("2006-01-02 15:04") },
+	"href":  href,
+	"join":  path.Join,
+}).ParseFS(assets, "assets/*.html.tmpl"))
+
+func showPage(w http.ResponseWriter, name string, data any) {
+	var page bytes.Buffer
+	if err := templates.ExecuteTemplate(&page, name, data); err != nil {
+		fail(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Security-Policy", pagePolicy)
+	w.Header().Set("Referrer-Policy", "same-origin")
+	w.Write(page.Bytes())
+}
+
+func serveAsset(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("asset")
+	if ext := path.Ext(name); ext != ".css" && ext != ".js" {
+		http.NotFound(w, r)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-cache")
+	http.ServeFileFS(w, r, assets, "assets/"+name)
+}
+
+// crumb is a part of a path that leads to it.
+type crumb struct{ Name, Href string }
+
+func crumbs(p string) []crumb {
+	list := []crumb{{"files", "/"}}
+	at := ""
+	for name := range strings.SplitSeq(strings.Trim(p, "/"), "/") {
+		if name != "" {
+			at += "/" + name
+			list = append(list, crumb{name, href(at, "")})
+		}
+	}
+	return list
+}
+
+func (g *Gateway) directoryPage(w http.ResponseWriter, l directoryListing) {
+	showPage(w, "directory.html.tmpl", struct {
+		directoryListing
+		Crumbs []crumb
+	}{l, crumbs(l.Path)})
+}
+
+type tag struct{ Name, Value string }
+
+func tagsOf(xattrs map[string][]byte) []tag {
+	var tags []tag
+	for name, value := range xattrs {
+		if name, ok := strings.CutPrefix(name, tagPrefix); ok {
+			tags = append(tags, tag{name, string(value)})
+		}
+	}
+	slices.SortFunc(tags, func(a, b tag) int { return strings.Compare(a.Name, b.Name) })
+	return tags
+}
+
+// infoPage is about one file or directory.
+func (g *Gateway) infoPage(w http.ResponseWriter, r *http.Request, info *client.Info) {
+	p := path.Clean(r.URL.Path)
+	xattrs, err := g.client.Xattrs(r.Context(), p)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	chunks, err := g.client.Chunks(r.Context(), p)
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	showPage(w, "info.html.tmpl", struct {
+		Path, Name, Type, Parent string
+		Info                     *client.Info
+		Crumbs                   []crumb
+		Tags                     []tag
+		Chunks                   []client.Chunk
+		MoreChunks               int
+	}{p, info.Name(), typeName(info.Mode().Type()), href(path.Dir(p), ""), info, crumbs(p), tagsOf(xattrs),
+		chunks[:min(len(chunks), maxShownChunks)], max(0, len(chunks)-maxShownChunks)})
+}
+
+const maxShownChunks = 64
+
+// Limits of one search by tag.
+const (
+	maxSearched = 20_000 // files and directories looked at
+	maxFound    = 200
+	searchTime  = 10 * time.Second
+)
+
+// found is a file that has a tag.
+type found struct {
+	Path, Href string
+	Tag        tag
+}
+
+// search looks through the tree below root for "name", or "name=value".
+type search struct {
+	client      *client.Client
+	name, value string
+	anyValue    bool
+
+	looked int
+	Found  []found
+	Cut    string // why the search ended early
+}
+
+func (g *Gateway) searchPage(w http.ResponseWriter, r *http.Request) {
+	root, wanted := path.Clean(r.URL.Path), r.URL.Query().Get("tag")
+	ctx, cancel := context.WithTimeout(r.Context(), searchTime)
+	defer cancel()
+	s := &search{client: g.client}
+	var given bool
+	s.name, s.value, given = strings.Cut(wanted, "=")
+	s.anyValue = !given
+	err := s.walk(ctx, root)
+	if err != nil && ctx.Err() != nil && r.Context().Err() == nil {
+		s.Cut, err = "it took longer than "+searchTime.String(), nil
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	showPage(w, "search.html.tmpl", struct {
+		*search
+		Path, Wanted string
+		Crumbs       []crumb
+	}{s, root, wanted, crumbs(root)})
+}
+
+func (s *search) walk(ctx context.Context, directory string) error {
+	for entry, err := range s.client.Entries(ctx, directory) {
+		if err != nil {
+			return err
+		}
+		full := path.Join(directory, entry.Name())
+		if isReserved(full) || entry.Type() == fs.ModeSymlink {
+			continue
+		}
+		if err := s.look(ctx, full); err != nil {
+			return err
+		}
+		if entry.IsDir() && s.Cut == "" {
+			if err := s.walk(ctx, full); err != nil {
+				return err
+			}
+		}
+		if s.Cut != "" {
+			return nil
+		}
+	}
+	return nil
+}
+
+func (s *search) look(ctx context.Context, p string) error {
+	if s.looked++; s.looked > maxSearched {
+		s.Cut = "it has looked at " + humanize.Comma(maxSearched) + " files"
+		return nil
+	}
+	value, err := s.client.Xattrs(ctx, p)
+	if err != nil {
+		return err
+	}
+	v, ok := value[tagPrefix+s.name]
+	if !ok || !s.anyValue && string(v) != s.value {
+		return nil
+	}
+	if len(s.Found) == maxFound {
+		s.Cut = "it has found " + humanize.Comma(maxFound) + " files"
+		return nil
+	}
+	s.Found = append(s.Found, found{p, href(p, "info"), tag{s.name, string(v)}})
+	return nil
+}
+
+// livePage shows what the gateway is doing, as its script keeps asking.
+func (g *Gateway) livePage(w http.ResponseWriter, _ *http.Request) {
+	showPage(w, "live.html.tmpl", struct{ Status status }{g.status()})
+}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
-	
+
 	"time"
 
 	"waggle/dfs/client"

@@ -71,7 +71,7 @@ func (g *Gateway) accept() error {
 		c := &connection{TCPConn: conn, gateway: g}
 		if !g.remember(c) {
 			g.counts.refused.Add(1)
-			conn.SetWriteDeadline(time.Now()) // it fits into the socket, or not
+			conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)) // a new socket has room
 			conn.Write([]byte(refusal))
 			conn.Close()
 			continue

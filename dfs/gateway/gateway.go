@@ -120,7 +120,7 @@ type Gateway struct {
 	// bodies is the context of bodies on their way, which may go on for a while.
 	bodies       context.Context
 	cancelBodies context.CancelFunc
-	loops  sync.WaitGroup // connections that are not net/http's
+	loops        sync.WaitGroup // connections that are not net/http's
 
 	mu          sync.Mutex
 	connections map[*connection]bool

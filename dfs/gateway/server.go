@@ -253,4 +253,3 @@ func (g *Gateway) postTags(w http.ResponseWriter, r *http.Request) {
 	}
 	http.Redirect(w, r, href(path.Clean(r.URL.Path), "info"), http.StatusSeeOther)
 }
-

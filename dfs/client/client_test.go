@@ -47,11 +47,26 @@ func write(t *testing.T, c *client.Client, path string, data []byte, o client.Fi
 	require.NoError(t, c.WriteFileWith(t.Context(), path, data, o))
 }
 
+// requireSame says where contents differ first, and not the contents.
+func requireSame(t *testing.T, want, got []byte) {
+	t.Helper()
+	require.Equal(t, len(want), len(got))
+	for i := range want {
+		if want[i] != got[i] {
+			j := i
+			for j < len(want) && want[j] != got[j] {
+				j++
+			}
+			t.Fatalf("bytes differ from %d for at least %d: have %x..., want %x...", i, j-i, got[i:min(i+8, len(got))], want[i:min(i+8, len(want))])
+		}
+	}
+}
+
 func requireContent(t *testing.T, c *client.Client, path string, want []byte) {
 	t.Helper()
 	got, err := c.ReadFile(t.Context(), path)
 	require.NoError(t, err)
-	require.True(t, bytes.Equal(want, got), "%s: %d bytes, want %d", path, len(got), len(want))
+	requireSame(t, want, got)
 }
 
 func TestWhatIsWrittenIsRead(t *testing.T) {
@@ -435,7 +450,7 @@ func TestAChunkServerStopsDuringARead(t *testing.T) {
 			cluster.StopChunkServer(1)
 		}
 	}
-	require.True(t, bytes.Equal(data, got), "%d bytes", len(got))
+	requireSame(t, data, got)
 	requireContent(t, c, "/f", data)
 }
 

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -122,16 +124,8 @@ func (s *servers) leave(p *pool) {
 }
 
 func (p *pool) take(ctx context.Context) (*dataConn, error) {
-	options := &p.servers.client.options
-	patience := time.NewTimer(options.Patience)
-	defer patience.Stop()
-	select {
-	case p.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case <-patience.C:
-		return nil, fmt.Errorf("connect to chunk server %s: %d connections have been in use for %v: close files, or raise MaxConnections",
-			p.key.address, options.MaxConnections, options.Patience)
+	if err := p.takeSlot(ctx); err != nil {
+		return nil, err
 	}
 	if conn := p.takeIdle(); conn != nil {
 		return conn, nil
@@ -141,6 +135,26 @@ func (p *pool) take(ctx context.Context) (*dataConn, error) {
 		<-p.slots
 	}
 	return conn, err
+}
+
+func (p *pool) takeSlot(ctx context.Context) error {
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	default:
+	}
+	options := &p.servers.client.options
+	patience := time.NewTimer(options.Patience)
+	defer patience.Stop()
+	select {
+	case p.slots <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-patience.C:
+		return fmt.Errorf("connect to chunk server %s: %d connections have been in use for %v: close files, or raise MaxConnections",
+			p.key.address, options.MaxConnections, options.Patience)
+	}
 }
 
 func (p *pool) takeIdle() *dataConn {
@@ -233,12 +247,26 @@ func (c *dataConn) extend(ctx context.Context, d time.Duration) error {
 // answer receives the header of the answer to the frame asked.
 func (c *dataConn) answer(asked, answer *wire.Frame) error {
 	if err := answer.Receive(c.TCPConn, c.extra); err != nil {
-		return err
+		return notFileEnd(err)
 	}
 	if answer.ID != asked.ID || answer.Type != asked.Type || answer.Flags&wire.FlagAnswer == 0 {
 		return fmt.Errorf("%w: answer %d of type %d to frame %d of type %d", wire.ErrMalformed, answer.ID, answer.Type, asked.ID, asked.Type)
 	}
 	return nil
+}
+
+// receive fills p with data.
+func (c *dataConn) receive(p []byte) error {
+	_, err := io.ReadFull(c.TCPConn, p)
+	return notFileEnd(err)
+}
+
+// notFileEnd tells the end of a connection from that of a file.
+func notFileEnd(err error) error {
+	if err == io.EOF {
+		return io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // give takes a connection back after use. Whole says that every answer on it
@@ -274,23 +302,28 @@ func (s *servers) avoid(address netip.AddrPort) {
 }
 
 // choose picks one of a chunk's replicas: at random, to spread the load, among
-// those that have not failed lately; not one of refused, if there is another.
-func (s *servers) choose(replicas []wire.Replica, refused map[uint32]bool) (wire.Replica, bool) {
+// those that have not failed lately, or else of all; but none on a server that
+// is refused.
+func (s *servers) choose(replicas []wire.Replica, refused []uint32) (wire.Replica, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
-	var best []wire.Replica
-	for _, avoided := range []bool{false, true} {
-		for _, r := range replicas {
-			if !refused[r.Server] && s.avoided[r.Address].After(now) == avoided {
-				best = append(best, r)
-			}
+	var chosen wire.Replica
+	candidates, avoidable := 0, true
+	for _, r := range replicas {
+		avoided := len(s.avoided) > 0 && s.avoided[r.Address].After(now)
+		if slices.Contains(refused, r.Server) || avoided && !avoidable {
+			continue
 		}
-		if len(best) > 0 {
-			return best[rand.IntN(len(best))], true
+		if !avoided && avoidable { // better than all before it
+			candidates, avoidable = 0, false
+		}
+		candidates++
+		if rand.IntN(candidates) == 0 {
+			chosen = r
 		}
 	}
-	return wire.Replica{}, false
+	return chosen, candidates > 0
 }
 
 // closeIdle closes connections that nobody has used for long.

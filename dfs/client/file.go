@@ -361,7 +361,7 @@ func (f *File) read(p []byte) (int, error) {
 		f.stream = newStream(f, f.position, at.Size, len(p))
 	}
 	n, err := f.stream.read(f.ctx, p)
-	if err == nil || err == io.EOF && n > 0 {
+	if err == nil {
 		return n, nil
 	}
 	f.leaveStream()

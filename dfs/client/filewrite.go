@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sync/errgroup"
@@ -264,22 +265,28 @@ func (f *File) toChunks() error {
 	return w.write(f.ctx, 0, at.inline, nil)
 }
 
-// putChunks sends p in pieces to the chunks it lies in. Free is called after the
-// last piece.
+// putChunks sends p in pieces to the chunks it lies in. Free is called when all
+// of them are acknowledged.
 func (f *File) putChunks(p []byte, offset uint64, free func()) error {
+	var pieces atomic.Int32
+	pieces.Store(1) // until all are sent
+	done := func() {
+		if pieces.Add(-1) == 0 {
+			free()
+		}
+	}
+	defer done()
 	for _, s := range spans(p, offset, f.chunkSize) {
 		w := f.writer(s.index)
 		for len(s.p) > 0 {
 			n := min(uint64(len(s.p)), writePiece-s.offset%writePiece)
-			var done func()
-			if offset += n; len(p) == int(n) {
-				done = free
-			}
+			pieces.Add(1)
 			if err := w.write(f.ctx, s.offset, s.p[:n], done); err != nil {
 				return err
 			}
+			offset += n
 			f.unsaid, f.end = true, max(f.end, offset)
-			p, s.p, s.offset = p[n:], s.p[n:], s.offset+n
+			s.p, s.offset = s.p[n:], s.offset+n
 		}
 		f.leaveBefore(s.index)
 	}

@@ -16,12 +16,11 @@ import (
 )
 
 const (
-	// readPiece is how many bytes one frame asks for at most. Several are asked
-	// for before the first is answered, so its size hardly shows in throughput;
-	// a small one stays in the processor's cache on its way.
-	readPiece = 256 << 10
+	// readPiece is how many bytes one frame asks for at most. Each frame costs
+	// both sides system calls and wake-ups.
+	readPiece = 1 << 20
 	// readAhead bounds the bytes asked for, but not yet answered, on one connection.
-	readAhead = 2 << 20
+	readAhead = 4 << 20
 	// parallelChunks is how many chunks one big read asks for at once.
 	parallelChunks = 4
 )
@@ -71,9 +70,9 @@ func (f *File) readRange(ctx context.Context, p []byte, offset uint64) error {
 // readSpan reads a part of a chunk, and tries every replica before it fails.
 func (f *File) readSpan(ctx context.Context, s span) error {
 	tries := newRetry(f.c.options.Patience)
-	asked := replicaTrial{f: f, refused: make(map[uint32]bool)}
+	trial := replicaTrial{f: f}
 	for {
-		n, err := asked.read(ctx, s)
+		n, err := trial.read(ctx, s)
 		if err == nil {
 			return nil
 		}
@@ -83,23 +82,28 @@ func (f *File) readSpan(ctx context.Context, s span) error {
 			return context.Cause(ctx)
 		case errors.Is(err, errClosed), errors.Is(err, ErrCorrupt), errors.Is(err, ErrUnsupported), errors.As(err, new(*remoteError)):
 			return err
-		case asked.hurry:
-			asked.hurry = false
+		case trial.hurry && trial.hurried < maxHurried:
+			trial.hurried++
 			continue
 		}
 		if err := tries.again(ctx, err); err != nil {
 			return err
 		}
+		trial.hurried = 0
 	}
 }
+
+// maxHurried is more attempts than it takes to find out about every replica.
+const maxHurried = 4 * wire.MaxReplicas
 
 // replicaTrial is the state of a read that goes from replica to replica.
 type replicaTrial struct {
 	f       *File
-	refused map[uint32]bool // replicas that served corrupt blocks
-	torn    int             // how often the replica at hand has served a torn block
-	again   wire.Replica    // to be asked again after that
-	hurry   bool            // the next attempt need not wait
+	refused []uint32     // servers of replicas that served corrupt blocks
+	torn    int          // how often the replica at hand has served a torn block
+	again   wire.Replica // to be asked again after that
+	hurry   bool         // the next attempt need not wait
+	hurried int          // attempts since one that did
 }
 
 // read makes one attempt. It returns how many bytes are there and verified.
@@ -151,7 +155,7 @@ func (t *replicaTrial) failed(ctx context.Context, location *wire.Location, repl
 			torn.offset = answered.offset
 		}
 		c.reportCorrupt(ctx, location.Chunk, replica.Server, torn.offset)
-		t.refused[replica.Server] = true
+		t.refused = append(t.refused, replica.Server)
 		t.torn, t.hurry = 0, true
 	case status == wire.StatusNotFound, status == wire.StatusStaleEpoch:
 		t.f.forget(index)
@@ -161,7 +165,7 @@ func (t *replicaTrial) failed(ctx context.Context, location *wire.Location, repl
 	case ctx.Err() == nil:
 		c.servers.avoid(replica.Address)
 		t.f.forget(index)
-		t.torn, t.hurry = 0, len(location.Replicas) > 1
+		t.torn, t.hurry = 0, t.hurried < len(location.Replicas)-1
 	}
 }
 
@@ -201,7 +205,7 @@ func (c *Client) fetch(ctx context.Context, replica wire.Replica, location *wire
 
 // fetch asks for all pieces of a span, some ahead, and receives them in order.
 func (c *dataConn) fetch(ctx context.Context, location *wire.Location, flags uint16, s span) (int, error) {
-	var asked []wire.Frame
+	asked := make([]wire.Frame, 0, readAhead/readPiece+1)
 	sent, got := 0, 0
 	for got < len(s.p) {
 		for sent < len(s.p) && sent-got < readAhead {
@@ -314,8 +318,7 @@ func (c *dataConn) receiveParts(parts [][]byte) error {
 		}
 	}
 	if len(rest) == 1 {
-		_, err := io.ReadFull(c.TCPConn, rest[0])
-		return err
+		return c.receive(rest[0])
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package client
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"waggle/dfs/wire"
 )
@@ -54,7 +53,8 @@ func newStream(f *File, offset, size uint64, n int) *stream {
 	return &stream{f: f, next: offset - skip, size: size, skip: int(skip), ahead: max(uint64(n), firstAhead)}
 }
 
-// read fills p as far as the file goes.
+// read fills p as far as the file goes. After an error the stream is of no more
+// use.
 func (s *stream) read(ctx context.Context, p []byte) (n int, err error) {
 	for n < len(p) {
 		if len(s.block) > 0 {
@@ -68,7 +68,7 @@ func (s *stream) read(ctx context.Context, p []byte) (n int, err error) {
 			return n, err
 		}
 		if len(s.asked) == 0 {
-			return n, io.EOF
+			return n, nil // the end of the file
 		}
 		k, err := s.receive(ctx, p[n:])
 		if n += k; err != nil {
@@ -107,7 +107,9 @@ func (s *stream) askPiece(ctx context.Context) error {
 			return err
 		}
 	}
-	frame := pieceFrame(&location, offset, int(min(s.size-s.next, size-offset)))
+	// A reader that takes little at first is not sent much.
+	ahead := max(s.ahead-s.ahead%wire.BlockSize, wire.BlockSize)
+	frame := pieceFrame(&location, offset, int(min(s.size-s.next, size-offset, ahead)))
 	if s.conn != nil {
 		if err := s.conn.extend(ctx, readTime); err != nil {
 			return err
@@ -175,8 +177,8 @@ func (s *stream) receive(ctx context.Context, p []byte) (n int, err error) {
 }
 
 func (s *stream) receiveHeader(first *piece) error {
-	s.stored, s.wanted, s.arrived = 0, uint64(first.frame.Length), true
 	if first.conn == nil {
+		s.stored, s.wanted, s.arrived = 0, uint64(first.frame.Length), true
 		return nil
 	}
 	var answer wire.Frame
@@ -189,7 +191,8 @@ func (s *stream) receiveHeader(first *piece) error {
 	if err := checkRange(&first.frame, &answer); err != nil {
 		return err
 	}
-	s.stored, s.sums, s.offset = uint64(answer.Length), answer.Extra, answer.Offset
+	s.stored, s.wanted, s.arrived = uint64(answer.Length), uint64(first.frame.Length), true
+	s.sums, s.offset = answer.Extra, answer.Offset
 	s.ahead = min(2*s.ahead, readAhead)
 	return nil
 }
@@ -204,7 +207,7 @@ func (s *stream) receiveBlocks(conn *dataConn, p []byte) (int, error) {
 	if n == 0 || s.skip > 0 {
 		into = s.scratch[:min(s.stored, wire.BlockSize)]
 	}
-	if _, err := io.ReadFull(conn.TCPConn, into); err != nil {
+	if err := conn.receive(into); err != nil {
 		return 0, err
 	}
 	if at := wire.CheckChecksums(s.sums, s.offset, into); at >= 0 {

@@ -1,0 +1,125 @@
+package client
+
+import (
+	"bytes"
+	"io"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"waggle/dfs/wire"
+)
+
+func TestReplicasAreChosenEvenlyAndFailedOnesLast(t *testing.T) {
+	replica := func(n uint16) wire.Replica {
+		return wire.Replica{Server: uint32(n), Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), n)}
+	}
+	s := new(servers)
+	s.init(nil)
+	all := []wire.Replica{replica(1), replica(2), replica(3)}
+	choose := func(refused ...uint32) map[uint32]int {
+		chosen := make(map[uint32]int)
+		for range 3000 {
+			r, ok := s.choose(all, refused)
+			require.True(t, ok)
+			chosen[r.Server]++
+		}
+		return chosen
+	}
+	for server, times := range choose() {
+		require.InDelta(t, 1000, times, 200, "server %d", server)
+	}
+	require.Len(t, choose(2), 2)
+
+	s.avoid(all[0].Address)
+	chosen := choose()
+	require.Len(t, chosen, 2)
+	require.InDelta(t, 1500, chosen[2], 200)
+	require.Len(t, choose(2, 3), 1, "a failed one is better than none")
+	s.avoid(all[1].Address)
+	s.avoid(all[2].Address)
+	require.Len(t, choose(), 3)
+	s.avoided[all[1].Address] = time.Now().Add(-time.Second)
+	require.Len(t, choose(), 1)
+	_, ok := s.choose(all, []uint32{1, 2, 3})
+	require.False(t, ok)
+}
+
+// TestTheEndOfAConnectionIsNotTheEndOfTheFile reads from a server that answers
+// once and is gone.
+func TestTheEndOfAConnectionIsNotTheEndOfTheFile(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer listener.Close()
+	data := bytes.Repeat([]byte("waggle12"), firstAhead/8)
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		for range 2 { // the choice of the path, and a read
+			var f wire.Frame
+			if f.Receive(conn, nil) != nil {
+				return
+			}
+			f.Flags, f.Extra = wire.FlagAnswer, nil
+			if f.Type == wire.FrameRead {
+				f.Extra = wire.AppendChecksums(nil, f.Offset, data)
+			}
+			conn.Write(f.Append(nil))
+		}
+		conn.Write(data)
+	}()
+	c := &Client{options: Options{}.withDefaults(), readPath: "read=copy", copied: new(atomic.Int64)}
+	c.servers.init(c)
+	at := wire.Replica{Address: netip.MustParseAddrPort(listener.Addr().String())}
+	f := &File{c: c, ctx: t.Context(), chunkSize: wire.DefaultChunkSize, knownAt: time.Now(),
+		locations: map[uint32]wire.Location{0: {Chunk: 1, Replicas: []wire.Replica{at}}}}
+	s := newStream(f, 0, 2*firstAhead, 0)
+	defer s.close()
+	p := make([]byte, 2*firstAhead)
+	n, err := s.read(t.Context(), p)
+	require.Error(t, err)
+	require.NotErrorIs(t, err, io.EOF)
+	require.Equal(t, data, p[:n])
+}
+
+func TestPartsAreCheckedAcrossTheirBorders(t *testing.T) {
+	data := make([]byte, 3*wire.BlockSize+100)
+	for i := range data {
+		data[i] = byte(i * i)
+	}
+	sums := wire.AppendChecksums(nil, 0, data)
+	for _, cut := range []int{0, 1, 4095, 4096, 4097, 8192, 12288, 12300, len(data)} {
+		for _, cut2 := range []int{cut, min(cut+1, len(data)), min(cut+5000, len(data))} {
+			parts := [][]byte{data[:cut], data[cut:cut2], data[cut2:]}
+			require.EqualValues(t, -1, checkParts(sums, 0, parts), "%d %d", cut, cut2)
+			for _, bad := range []int{0, 4095, 4096, 9000, len(data) - 1} {
+				data[bad] ^= 1
+				require.EqualValues(t, bad/wire.BlockSize*wire.BlockSize, checkParts(sums, 0, parts), "%d %d %d", cut, cut2, bad)
+				data[bad] ^= 1
+			}
+		}
+	}
+}
+
+func TestNames(t *testing.T) {
+	for path, want := range map[string][]string{"": nil, "/": nil, ".": nil, "a": {"a"}, "//a/./b/": {"a", "b"}} {
+		list, err := names(path)
+		require.NoError(t, err)
+		var got []string
+		for _, name := range list {
+			got = append(got, string(name))
+		}
+		require.Equal(t, want, got, path)
+	}
+	require.Equal(t, "/a", parentOf("/a/b/"))
+	require.Empty(t, parentOf("a"))
+	require.Equal(t, "b", newInfo("/a/b/./", wire.Attributes{}).Name())
+	require.Equal(t, "/", newInfo(".", wire.Attributes{}).Name())
+}

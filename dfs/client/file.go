@@ -369,7 +369,10 @@ func (f *File) read(p []byte) (int, error) {
 		return n, nil // the next Read finds out what is wrong
 	}
 	k := min(uint64(len(p)), at.Size-f.position, readAhead)
-	return int(k), f.readRange(f.ctx, p[:k], f.position)
+	if err := f.readRange(f.ctx, p[:k], f.position); err != nil {
+		return 0, err // p may hold anything
+	}
+	return int(k), nil
 }
 
 func (f *File) leaveStream() {

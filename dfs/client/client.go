@@ -15,8 +15,8 @@
 // namespace into few calls and carries out each exactly once; conn.go keeps the
 // connections to chunk servers; read.go reads ranges and verifies them,
 // shortcircuit.go does without the server;
-// stream.go reads ahead; write.go writes chunks under leases; file.go puts
-// these together.
+// stream.go reads ahead; write.go writes chunks under leases; file.go and
+// filewrite.go put these together.
 //
 // What was written is seen by every other client once WriteAt, or for Write
 // Sync or Close, has returned. A file that is open already learns within a second
@@ -47,8 +47,7 @@ import (
 type Options struct {
 	// Name says for people who this client is; default: program and process.
 	Name string
-	// UID, GID and Groups are whose rights the client has; default: the
-	// process's own. They hold if Identity is set.
+	// Identity is whose rights the client has; default: those of the process.
 	Identity *Identity
 	// ReadPath and WritePath name the data paths; default "copy" and "chain". A
 	// chunk server that can't take one is an error that wraps ErrUnsupported.

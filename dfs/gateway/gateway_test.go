@@ -517,8 +517,18 @@ func TestChunkServerGoesAway(t *testing.T) {
 		}
 		t.Logf("%d bodies were whole, %d ended early", whole, short)
 		require.Positive(t, whole)
-		_, got := p.do(t, "GET", "/file", nil)
-		require.True(t, bytes.Equal(content, got))
+		// With relay=sockmap a body on a connection that the stopped server has reset
+		// ends early, so that the client can tell (KNOWN_ISSUES.md): it asks again.
+		require.Eventually(t, func() bool {
+			r, err := http.Get(p.url + "/file")
+			if err != nil {
+				return false
+			}
+			defer r.Body.Close()
+			got, err := io.ReadAll(r.Body)
+			require.True(t, bytes.Equal(content[:len(got)], got), "wrong bytes")
+			return err == nil && len(got) == len(content)
+		}, time.Minute, 50*time.Millisecond)
 	})
 }
 

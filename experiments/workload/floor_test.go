@@ -38,7 +38,7 @@ func generating(t *testing.T) (*Generator, *floor.Server, string) {
 }
 
 func floorJob(kind string, s *floor.Server) *Job {
-	p := spec.Parameters{Workload: kind, SizeBytes: 4096, FileBytes: 1 << 20, Files: 3, Depth: 2, Clients: 2, Read: "copy", Write: "chain", Lookup: "udp"}
+	p := spec.Parameters{Workload: kind, SizeBytes: 4096, FileBytes: 1 << 20, Files: 3, Depth: 2, Clients: 2, Read: "copy", Write: "chain", Lookup: "udp", HitPercent: 100}
 	switch kind {
 	case spec.SequentialRead, spec.RandomRead:
 		p.Read = spec.Floor

@@ -33,6 +33,9 @@ type Info struct {
 	Summary string
 	// EBPF says that the path loads BPF programs.
 	EBPF bool
+	// Polls says that a server of the path burns processor time while nobody asks
+	// it anything: nothing else can be measured beside one.
+	Polls bool
 	// Supported returns nil if this machine can take the path, else the reason
 	// why not, as one line. It may be called at any time and leaves nothing behind.
 	Supported func() error

@@ -100,8 +100,10 @@ type run struct {
 	failures     int
 }
 
-// maxStages is how many stages are kept up at once. An idle one costs heartbeats.
-const maxStages = 4
+// maxStages is how many stages are kept up at once. An idle one costs heartbeats;
+// bringing one up costs more than a second, and interleaved trials change stages
+// all the time.
+const maxStages = 8
 
 // Plan expands the chosen experiments at the chosen effort.
 func (o *Options) Plan() ([]*spec.Plan, error) {
@@ -279,6 +281,7 @@ func (s *Summary) add(r results.Record) {
 // stageFor returns a stage that a cell can run on, with its generator up.
 func (r *run) stageFor(p spec.Parameters) (*stage, error) {
 	key := keyOf(p)
+	r.dropPolling(key)
 	for i, s := range r.stages {
 		if s.key == key {
 			r.stages = append(append(r.stages[:i:i], r.stages[i+1:]...), s)
@@ -294,6 +297,16 @@ func (r *run) stageFor(p spec.Parameters) (*stage, error) {
 	}
 	r.stages = append(r.stages, s)
 	return s, nil
+}
+
+// dropPolling ends the stages, but the one that is wanted, whose roles burn
+// processor time while they are idle: they would take it from the next trial.
+func (r *run) dropPolling(wanted stageKey) {
+	for _, s := range slices.Clone(r.stages) {
+		if s.key != wanted && r.support.infos["lookup="+s.key.lookup].Polls {
+			r.drop(s)
+		}
+	}
 }
 
 // freeSlot is the lowest that no stage has.

@@ -41,6 +41,7 @@ type udpPath struct {
 	// is called: with 0.
 	workers func(int) int
 	serve   func(*udpWorker, context.Context, Resolver) error
+	polls   bool
 }
 
 // counter returns the name of one of the path's counters.
@@ -53,6 +54,7 @@ func (p udpPath) About() datapath.Info {
 		Operation: datapath.Lookup,
 		Name:      p.name,
 		Summary:   p.summary,
+		Polls:     p.polls,
 		Supported: func() error { return nil },
 		Proof:     []string{p.counter("answers")},
 	}

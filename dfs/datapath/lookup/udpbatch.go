@@ -27,6 +27,7 @@ func init() {
 		summary: "answered in user space, in batches, by threads that poll half of the processors' sockets and never sleep",
 		workers: func(n int) int { return max(runtime.GOMAXPROCS(n)/2, 1) }, // the others are for everything else
 		serve:   (*udpWorker).servePolling,
+		polls:   true,
 	})
 }
 

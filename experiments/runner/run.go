@@ -6,6 +6,7 @@
 //   - paths.go: what this machine supports, and how a path proves it was taken.
 //   - stage.go: the roles, kept up from trial to trial.
 //   - trial.go: one trial; measure.go, machine.go, ledger.go: what it cost.
+//   - pin.go: on which processors roles run.
 //   - environment.go: where it took place.
 //   - progress.go: what a person sees meanwhile.
 package runner

@@ -84,6 +84,9 @@ func (r *run) try(ctx context.Context, s *stage, t planned, record *results.Reco
 	if err := s.prepare(ctx, j); err != nil {
 		return err
 	}
+	if err := s.pin(t.cell.Parameters.Pin); err != nil {
+		return err
+	}
 	ctx, stopWatching := s.watch(ctx)
 	defer stopWatching()
 	m := newMeter(s, t.plan.Experiment)

@@ -32,6 +32,13 @@ const (
 	Hosts = "hosts" // a network namespace a role, veth pairs and a bridge
 )
 
+// Placements of roles on processors.
+const (
+	PinNone     = "none"     // where the scheduler puts them
+	PinApart    = "apart"    // clients on one half of the processors, servers on the other
+	PinTogether = "together" // all on one
+)
+
 // Floor is the level of a data path's factor that is no data path: the floor
 // control, the same bytes over one bare socket without the DFS.
 const Floor = "floor"
@@ -57,7 +64,8 @@ type Parameters struct {
 	MTUBytes     int
 	Offload      bool // segmentation and checksum offloads of the virtual links
 	XDPPass      bool // an XDP program that passes everything at both ends of the virtual links
-	HitPercent   int  // of lookups: of names that were asked for before
+	Pin          string
+	HitPercent   int // of lookups: of names that were asked for before
 	// Revision is which of the run's programs the roles are started from; "" is
 	// the one that carries the run out.
 	Revision string
@@ -106,6 +114,8 @@ var parameters = []parameter{
 		parse: parseBool("offload"), set: func(p *Parameters, level any) { p.Offload = level.(bool) }},
 	{name: "xdp_pass", what: "an XDP program that passes everything at both ends of the virtual links (topology hosts): lookup=xdp needs it, its rivals need it for a fair comparison",
 		fallback: false, parse: parseBool("xdp_pass"), set: func(p *Parameters, level any) { p.XDPPass = level.(bool) }},
+	choice("pin", "processors that roles may use: any, clients and servers apart, or all together on one", PinNone,
+		func(Paths) []string { return []string{PinNone, PinApart, PinTogether} }, func(p *Parameters, s string) { p.Pin = s }),
 	count("hit_percent", "percent of lookups that are of the data set's files, over and over; each of the others asks for a name that is new, and of no file",
 		1, 100, 100, func(p *Parameters, n int) { p.HitPercent = n }),
 	{name: RevisionFactor, what: "program that roles are started from", fallback: "",

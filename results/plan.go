@@ -85,8 +85,20 @@ type Environment struct {
 	// Paths says for each data path, as "read=copy", whether this machine
 	// supports it: "" if so, else the reason.
 	Paths map[string]string `json:"paths"`
+	// LedgerCost is what counting copies cost on this machine just before the run,
+	// empty if none were counted.
+	LedgerCost []LedgerCost `json:"ledger_cost,omitempty"`
 	// Versions are those of the modules the numbers depend on.
 	Versions map[string]string `json:"versions"`
+}
+
+// LedgerCost is what counting cost a read from the page cache of one size, in
+// nanoseconds of CPU time: medians over rounds that took turns.
+type LedgerCost struct {
+	SizeBytes       int     `json:"size_bytes"`
+	CountedBy       string  `json:"counted_by"` // nothing, bystander, boundary, sites
+	Nanoseconds     float64 `json:"nanoseconds"`
+	MoreNanoseconds float64 `json:"more_nanoseconds"` // than with nothing
 }
 
 // MaxRepetitions is the most repetitions an experiment may plan for a cell.

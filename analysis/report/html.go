@@ -7,8 +7,12 @@ import (
 	"html/template"
 	"maps"
 	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
 
 	"waggle/analysis/figure"
+	"waggle/results"
 )
 
 //go:embed report.html.tmpl
@@ -24,9 +28,10 @@ var pageTemplate = template.Must(template.New("report.html").Funcs(template.Func
 		svg, err := f.InlineSVG()
 		return template.HTML(svg), err // package figure escapes what it writes
 	},
-	"paths":    paths,
-	"versions": sortedPairs,
-	"gib":      func(bytes int64) string { return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30)) },
+	"paths":      paths,
+	"versions":   sortedPairs,
+	"ledgerCost": ledgerCost,
+	"gib":        func(bytes int64) string { return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30)) },
 }).Parse(pageText))
 
 // HTML gives the report as one self-contained page.
@@ -57,4 +62,20 @@ func paths(m map[string]string) []pair {
 		}
 	}
 	return pairs
+}
+
+// ledgerCost says what counting copies costs those that are counted, or "".
+func ledgerCost(e results.Environment) string {
+	var costs []string
+	for _, c := range e.LedgerCost {
+		if c.CountedBy != "boundary" {
+			continue
+		}
+		costs = append(costs, fmt.Sprintf("%.0f ns (%.1f %%) of %s",
+			c.MoreNanoseconds, 100*c.MoreNanoseconds/(c.Nanoseconds-c.MoreNanoseconds), humanize.IBytes(uint64(c.SizeBytes))))
+	}
+	if len(costs) == 0 {
+		return ""
+	}
+	return "counting cost a read from the page cache this much more CPU time: " + strings.Join(costs, ", ")
 }

@@ -14,6 +14,9 @@ func (r *Report) Markdown() []byte {
 	fmt.Fprintf(&b, "# Waggle: what the records say\n\n")
 	fmt.Fprintf(&b, "Run %s, %s. %s, %d CPUs, Linux %s. %d trials, %d invalid, %d not supported here.\n",
 		escape(r.Run), r.Start, escape(r.Environment.CPU), r.Environment.CPUs, escape(r.Environment.Kernel), r.Trials, r.Invalid, r.Unsupported)
+	if cost := ledgerCost(r.Environment); cost != "" {
+		fmt.Fprintf(&b, "\nThe copy ledger: %s.\n", cost)
+	}
 	for _, e := range r.Experiments {
 		fmt.Fprintf(&b, "\n## %s\n", escape(e.Question))
 		for _, a := range e.Answers {

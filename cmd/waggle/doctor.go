@@ -9,6 +9,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"waggle/bpf/copies"
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/lookup"
 	"waggle/dfs/datapath/machine"
@@ -38,6 +39,8 @@ func doctorCommand() *cli.Command {
 type diagnosis struct {
 	Machine machine.Facts `json:"machine"`
 	Paths   []pathSupport `json:"paths"`
+	// Ledger gives for each backend of the copy ledger "", or why it does not work.
+	Ledger map[copies.Backend]string `json:"ledger"`
 }
 
 type pathSupport struct {
@@ -70,6 +73,13 @@ func diagnose() diagnosis {
 		}
 		d.Paths = append(d.Paths, p)
 	}
+	d.Ledger = map[copies.Backend]string{}
+	for _, backend := range []copies.Backend{copies.Boundary, copies.Sites} {
+		d.Ledger[backend] = ""
+		if err := copies.Supported(backend); err != nil {
+			d.Ledger[backend] = err.Error()
+		}
+	}
 	return d
 }
 
@@ -87,6 +97,10 @@ func printDiagnosis(w io.Writer, d diagnosis) {
 	}
 	for _, p := range d.Paths {
 		fmt.Fprintf(w, "%-24s %s\n", p.Path, yesNo(p.Supported, "supported: "+p.Summary, "NOT supported: "+p.Reason))
+	}
+	for _, backend := range slices.Sorted(maps.Keys(d.Ledger)) {
+		reason := d.Ledger[backend]
+		fmt.Fprintf(w, "%-24s %s\n", "copies --backend "+string(backend), yesNo(reason == "", "supported", "NOT supported: "+reason))
 	}
 }
 

@@ -84,3 +84,19 @@ func (m *meter) fillCopies(r *results.Record, grown map[string]map[string]int64)
 	r.Copies, r.Syscalls, r.ContextSwitches = c, &calls, &switches
 	return nil
 }
+
+// costRounds is how often the ledger's cost is measured before a run: about two
+// seconds in all.
+const costRounds = 5
+
+// ledgerCost measures what counting costs on this machine, if copies are counted.
+func (r *run) ledgerCost() (table []results.LedgerCost, err error) {
+	if !r.measuresCopies() || copies.Supported(copies.Boundary) != nil {
+		return nil, nil
+	}
+	costs, err := copies.MeasureCost(costRounds)
+	for _, c := range costs {
+		table = append(table, results.LedgerCost{SizeBytes: c.SizeBytes, CountedBy: c.CountedBy, Nanoseconds: c.Nanoseconds, MoreNanoseconds: c.More})
+	}
+	return table, err
+}

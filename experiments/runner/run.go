@@ -190,6 +190,8 @@ func (r *run) open(plans []*spec.Plan) (todo []planned, err error) {
 		if wanted, done, err = r.resume(wanted, environment); err != nil {
 			return nil, err
 		}
+	} else if environment.LedgerCost, err = r.ledgerCost(); err != nil {
+		return nil, err
 	} else if r.writer, err = results.Create(r.options.Out, wanted, environment); err != nil {
 		return nil, err
 	}
@@ -210,7 +212,7 @@ func (r *run) open(plans []*spec.Plan) (todo []planned, err error) {
 // openLedger attaches the copy ledger if an experiment measures copies and this
 // machine can count them.
 func (r *run) openLedger(summary *Summary) (err error) {
-	if !slices.ContainsFunc(r.options.Experiments, func(e *spec.Experiment) bool { return e.Measures(spec.Copies) }) {
+	if !r.measuresCopies() {
 		return nil
 	}
 	if missing := copies.Supported(copies.Boundary); missing != nil {
@@ -219,6 +221,10 @@ func (r *run) openLedger(summary *Summary) (err error) {
 	}
 	r.ledger, err = openLedger()
 	return err
+}
+
+func (r *run) measuresCopies() bool {
+	return slices.ContainsFunc(r.options.Experiments, func(e *spec.Experiment) bool { return e.Measures(spec.Copies) })
 }
 
 // runName is unique on this machine, and not too long for what is named by it.

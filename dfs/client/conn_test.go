@@ -89,6 +89,47 @@ func TestTheEndOfAConnectionIsNotTheEndOfTheFile(t *testing.T) {
 	require.Equal(t, data, p[:n])
 }
 
+// A chunk server that ends between naming its lender and being asked by it is
+// tried again, and counted; one whose lender can't be reached while it lives is
+// on another machine.
+func TestALenderThatEndsIsNotOneOfAnotherMachine(t *testing.T) {
+	for name, answers := range map[string]int{"ended": 1, "elsewhere": 2} {
+		t.Run(name, func(t *testing.T) {
+			listener, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer listener.Close()
+			go func() {
+				conn, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				for range answers {
+					var f wire.Frame
+					if f.Receive(conn, nil) != nil {
+						return
+					}
+					f.Flags, f.Extra = wire.FlagAnswer, []byte("@waggle-of-nobody")
+					conn.Write(f.Append(nil))
+				}
+			}()
+			c := &Client{options: Options{}.withDefaults(), readPath: "read=shortcircuit"}
+			c.servers.init(c)
+			_, err = c.servers.borrower(t.Context(), netip.MustParseAddrPort(listener.Addr().String()))
+			require.Error(t, err)
+			lost := c.Counters().Snapshot()["read_shortcircuit_lost_lenders"]
+			if name == "ended" {
+				require.NotErrorIs(t, err, ErrUnsupported)
+				require.EqualValues(t, 1, lost)
+			} else {
+				require.ErrorIs(t, err, ErrUnsupported)
+				require.Zero(t, lost)
+			}
+			require.NoError(t, c.servers.close())
+		})
+	}
+}
+
 func TestPartsAreCheckedAcrossTheirBorders(t *testing.T) {
 	data := make([]byte, 3*wire.BlockSize+100)
 	for i := range data {

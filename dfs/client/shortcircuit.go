@@ -107,17 +107,36 @@ func (s *servers) borrower(ctx context.Context, address netip.AddrPort) (*shortc
 	if err != nil {
 		return nil, err
 	}
-	// An idle connection may be one to a server that has ended, and its lender too.
 	b, err := shortcircuit.Dial(ctx, conn.lender)
-	conn.give(err == nil)
-	if err != nil && conn.reused {
-		return nil, &staleConn{err}
-	}
 	if err != nil {
-		return nil, fmt.Errorf("read=%s from chunk server %s: %w: %w", read.ShortCircuit, address, ErrUnsupported, err)
+		err = s.whyNoLender(ctx, conn, err)
+		conn.give(errors.Is(err, ErrUnsupported))
+		return nil, err
 	}
+	conn.give(true)
 	s.borrowers[address] = b
 	return b, nil
+}
+
+// whyNoLender tells a server that can't be borrowed from, since it is on another
+// machine or of another user, from one that has ended after it had named its
+// lender: that one does not answer on the connection any more. The read is tried
+// again then, and counted.
+func (s *servers) whyNoLender(ctx context.Context, conn *dataConn, err error) error {
+	address := conn.pool.key.address
+	if failed := conn.extend(ctx, dialTime); failed != nil {
+		return failed
+	}
+	gone := conn.choose(conn.pool.key.path)
+	if gone == nil {
+		return fmt.Errorf("read=%s from chunk server %s: %w: %w", read.ShortCircuit, address, ErrUnsupported, err)
+	}
+	s.client.options.Counters.Counter("read_shortcircuit_lost_lenders").Add(1)
+	err = fmt.Errorf("chunk server %s ended before it could be borrowed from: %w: %w", address, err, gone)
+	if conn.reused {
+		return &staleConn{err}
+	}
+	return err
 }
 
 func (s *servers) closeBorrowers() error {

@@ -228,22 +228,18 @@ func (c *Client) borrowed(chunk uint64) *Borrowed {
 func (c *Client) take(chunk uint64, m message) (*Borrowed, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	malformed := len(m.text) < replySize
-	if !malformed {
-		if status := wire.Status(le.Uint32(m.text)); status != wire.StatusOK {
-			m.close()
-			return nil, &RefusedError{status, string(m.text[replySize:])}
-		}
-		malformed = len(m.files) != 2 || le.Uint32(m.text[4:]) >= slots
+	r, err := parseReply(m.text, len(m.files))
+	if errors.As(err, new(*RefusedError)) {
+		m.close()
+		return nil, err
 	}
-	if malformed || c.memory == nil {
+	if err != nil || c.memory == nil {
 		m.close()
 		c.conn.Close()
-		return nil, ErrGone
+		return nil, errors.Join(ErrGone, err)
 	}
-	b := &Borrowed{client: c, data: m.files[0], sums: m.files[1], slot: slotAt(c.memory, le.Uint32(m.text[4:])),
-		generation: le.Uint64(m.text[8:]), epoch: le.Uint64(m.text[16:]),
-		sumsStart: int64(le.Uint64(m.text[24:]))}
+	b := &Borrowed{client: c, data: m.files[0], sums: m.files[1], slot: slotAt(c.memory, r.slot),
+		generation: r.generation, epoch: r.epoch, sumsStart: r.sumsStart}
 	c.open.Add(chunk, b)
 	return b, nil
 }

@@ -20,7 +20,6 @@ package shortcircuit
 
 import (
 	"crypto/rand"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -33,14 +32,10 @@ import (
 	"waggle/dfs/wire"
 )
 
-var le = binary.LittleEndian
-
 // Limits.
 const (
 	maxClients  = 256
-	maxText     = 1 << 10 // of a reason, bytes
 	requestSize = 16
-	replySize   = 32
 	sendTime    = 5 * time.Second
 )
 
@@ -174,22 +169,15 @@ func (s *Server) serve(conn *net.UnixConn) {
 	}
 }
 
-// answer answers a request: status, slot, generation, epoch and where the sums
-// start, behind them the reason of a failure, beside them the files.
+// answer answers a request, beside the reply the files.
 func (s *Server) answer(conn *net.UnixConn, chunk, epoch uint64) error {
 	r, status, err := s.open(chunk, epoch, s.page.lend)
 	if err != nil {
-		text := err.Error()
-		reply := le.AppendUint32(nil, uint32(status))
-		return send(conn, append(append(reply, make([]byte, replySize-4)...), text[:min(len(text), maxText)]...))
+		return send(conn, appendRefusal(nil, status, err.Error()))
 	}
 	defer r.Data.Close()
 	defer r.Sums.Close()
-	reply := le.AppendUint32(nil, uint32(wire.StatusOK))
-	reply = le.AppendUint32(reply, r.Loan.index)
-	reply = le.AppendUint64(reply, r.Loan.generation)
-	reply = le.AppendUint64(reply, r.Epoch)
-	return send(conn, le.AppendUint64(reply, uint64(r.SumsStart)), r.Data, r.Sums)
+	return send(conn, reply{r.Loan.index, r.Loan.generation, r.Epoch, r.SumsStart}.append(nil), r.Data, r.Sums)
 }
 
 func send(conn *net.UnixConn, message []byte, files ...*os.File) error {

@@ -16,7 +16,13 @@ import (
 	"waggle/dfs/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if name := os.Getenv(lenderName); name != "" {
+		fmt.Fprintln(os.Stderr, borrowAndHang(name))
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // lender lends one pair of files as any chunk below unknown.
 type lender struct {

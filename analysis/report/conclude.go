@@ -178,15 +178,78 @@ func (c *comparer) sentences(contests []contest) []Sentence {
 	if reason, ok := allUndecided(contests); ok {
 		return []Sentence{{Subject: "Nothing", Text: fmt.Sprintf("can be claimed about %s: %s.", c.metric.Label, reason)}}
 	}
+	decided, open := c.byStrength(contests)
 	var sentences []Sentence
+	for _, contest := range decided {
+		sentences = append(sentences, Sentence{Subject: c.subject(contest), Text: c.text(contest, false)})
+	}
+	return append(sentences, c.together(open)...)
+}
+
+// byStrength separates the contests that were won or lost somewhere, the highest
+// win first and the highest loss last, from those that were not.
+func (c *comparer) byStrength(contests []contest) (decided, open []contest) {
 	for _, contest := range contests {
-		subject := figure.LevelText(c.figure.Spec.Series, contest.treatment)
-		if contest.surrounding != "" {
-			subject += " (" + contest.surrounding + ")"
+		if won, lost := contest.largest(stats.Better), contest.largest(stats.Worse); won > 0 || lost > 0 {
+			decided = append(decided, contest)
+		} else {
+			open = append(open, contest)
 		}
-		sentences = append(sentences, Sentence{Subject: subject, Text: c.text(contest)})
+	}
+	slices.SortStableFunc(decided, func(a, b contest) int {
+		if d := cmp.Compare(b.largest(stats.Better), a.largest(stats.Better)); d != 0 {
+			return d
+		}
+		return cmp.Compare(a.largest(stats.Worse), b.largest(stats.Worse))
+	})
+	return decided, open
+}
+
+// largest is the largest factor, above 1, among the places with a verdict; 1 if
+// none of them has a ratio, 0 if there is none.
+func (c contest) largest(verdict stats.Verdict) (factor float64) {
+	for _, p := range c.places {
+		if p.comparison.Verdict != verdict || unsupported(p) {
+			continue
+		}
+		factor = max(factor, 1)
+		if p.comparison.Ratio != nil {
+			factor = max(factor, aboveOne(*p.comparison.Ratio).Value)
+		}
+	}
+	return factor
+}
+
+// together says once what is to be said of several contests.
+func (c *comparer) together(contests []contest) (sentences []Sentence) {
+	alike := map[string][]contest{}
+	var order []string
+	for _, contest := range contests {
+		text := c.text(contest, true)
+		if alike[text] == nil {
+			order = append(order, text)
+		}
+		alike[text] = append(alike[text], contest)
+	}
+	for _, text := range order {
+		var subjects []string
+		for _, contest := range alike[text] {
+			subjects = append(subjects, c.subject(contest))
+		}
+		if len(subjects) == 1 {
+			text = c.text(alike[text][0], false)
+		}
+		sentences = append(sentences, Sentence{Subject: strings.Join(subjects, ", "), Text: text})
 	}
 	return sentences
+}
+
+func (c *comparer) subject(contest contest) string {
+	subject := figure.LevelText(c.figure.Spec.Series, contest.treatment)
+	if contest.surrounding != "" {
+		subject += " (" + contest.surrounding + ")"
+	}
+	return subject
 }
 
 // allUndecided reports that no question has an answer and that all have the
@@ -204,8 +267,13 @@ func allUndecided(contests []contest) (reason string, ok bool) {
 	return reason, reason != ""
 }
 
-// text says where a contest was won, lost and open.
-func (c *comparer) text(contest contest) string {
+// text says where a contest was won, lost and open. It is about several such
+// contests if many.
+func (c *comparer) text(contest contest, many bool) string {
+	is, makes := "is", "makes"
+	if many {
+		is, makes = "are", "make"
+	}
 	var parts []string
 	add := func(verdict stats.Verdict, say func([]place) string) {
 		var chosen []place
@@ -221,20 +289,20 @@ func (c *comparer) text(contest contest) string {
 	where := func(chosen []place) string { return c.where(contest.places, chosen) }
 	add(stats.Better, func(p []place) string { return "wins" + where(p) + ", " + c.by(p) })
 	add(stats.Worse, func(p []place) string { return "loses" + where(p) + ", " + c.by(p) })
-	add(stats.NoDifference, func(p []place) string { return noDifference(p[0]) + where(p) })
-	add(stats.Undecided, func(p []place) string { return "is undecided" + where(p) + " (" + reasons(p) + ")" })
+	add(stats.NoDifference, func(p []place) string { return makes + " " + noDifference(p[0]) + where(p) })
+	add(stats.Undecided, func(p []place) string { return is + " undecided" + where(p) + " (" + reasons(p) + ")" })
 	if reason, ok := anyUnsupported(contest.places); ok {
-		parts = append(parts, "is not supported on this machine ("+reason+")")
+		parts = append(parts, is+" not supported on this machine ("+reason+")")
 	}
 	return strings.Join(parts, "; ") + "."
 }
 
 func noDifference(p place) string {
 	if p.comparison.Exact {
-		return "makes no difference"
+		return "no difference"
 	}
 	what, _, _ := strings.Cut(p.comparison.Reason, ":")
-	return "makes " + what
+	return what
 }
 
 func unsupported(p place) bool {
@@ -361,8 +429,12 @@ type Answer struct {
 	Left int
 }
 
-// mostPoints keeps the opening short.
-const mostPoints = 8
+// These keep the opening short: how many conclusions of an experiment it has at
+// most, and how many findings of a figure.
+const (
+	mostConclusions = 8
+	mostFindings    = 3
+)
 
 // answers puts an experiment's main conclusions together: those of its first
 // figure that compares something, and what its figures found themselves. What
@@ -371,7 +443,7 @@ func answers(figures []Figure) []Answer {
 	var all []Answer
 	for i, f := range figures {
 		if len(f.Conclusions) > 0 {
-			a := newAnswer(f.Against, f.Conclusions)
+			a := newAnswer(f.Against, f.Conclusions, mostConclusions)
 			all = append(all, a)
 			figures[i].Repeated = a.Left == 0
 			break
@@ -383,13 +455,13 @@ func answers(figures []Figure) []Answer {
 			points = append(points, Sentence{Text: finding})
 		}
 		if len(points) > 0 {
-			all = append(all, newAnswer(f.Spec.Title+":", points))
+			all = append(all, newAnswer(f.Spec.Title+":", points, mostFindings))
 		}
 	}
 	return all
 }
 
-func newAnswer(lead string, points []Sentence) Answer {
-	shown := min(len(points), mostPoints)
+func newAnswer(lead string, points []Sentence, most int) Answer {
+	shown := min(len(points), most)
 	return Answer{Lead: lead, Points: points[:shown], Left: len(points) - shown}
 }

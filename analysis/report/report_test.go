@@ -2,6 +2,7 @@ package report
 
 import (
 	"cmp"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -50,9 +51,14 @@ func TestSameRecordsGiveSameBytes(t *testing.T) {
 // an A/A control, and so many repetitions.
 func sweep(repetitions int, noise float64, throughput map[string][]float64) *results.Run {
 	sizes := []any{4096.0, 65536.0, 1048576.0}
+	paths := slices.Sorted(maps.Keys(throughput))
+	levels := []any{}
+	for _, path := range append(paths[:len(paths):len(paths)], "xdp") {
+		levels = append(levels, path)
+	}
 	e := results.PlannedExperiment{
 		Name: "read", Question: "Which?", Repetitions: repetitions,
-		Factors: []results.Factor{{Name: "size_bytes", Levels: sizes}, {Name: "read", Levels: []any{"copy", "sendfile", "xdp"}}},
+		Factors: []results.Factor{{Name: "size_bytes", Levels: sizes}, {Name: "read", Levels: levels}},
 		Figures: []results.FigureSpec{{Kind: "throughput", Title: "Throughput", X: "size_bytes", Series: "read", Baseline: "copy"}},
 	}
 	run := &results.Run{Plan: results.Plan{Run: "r", Experiments: []results.PlannedExperiment{e}}}
@@ -67,7 +73,7 @@ func sweep(repetitions int, noise float64, throughput map[string][]float64) *res
 	}
 	for repetition := range repetitions {
 		for i, size := range sizes {
-			for _, path := range []string{"copy", "sendfile"} {
+			for _, path := range paths {
 				add(results.Record{Repetition: repetition, Cell: results.Cell{"read": path, "size_bytes": size}}, throughput[path][i])
 			}
 			add(results.Record{Repetition: repetition, Cell: results.Cell{"read": "xdp", "size_bytes": size}, Unsupported: true, Reason: "read=xdp: no such thing"}, 0)
@@ -88,6 +94,19 @@ func TestTheAnswerInWords(t *testing.T) {
 	require.Equal(t, Sentence{"xdp", "is not supported on this machine (read=xdp: no such thing)."}, answer.Points[1])
 	require.Contains(t, pageOf(t, r), "<b>sendfile</b> wins at 1 MiB")
 	require.Contains(t, string(r.Markdown()), "- **sendfile** wins at 1 MiB")
+}
+
+func TestTheStrongestComesFirstAndTheUndecidedTogether(t *testing.T) {
+	r := makeReport(t, sweep(10, 0.01, map[string][]float64{
+		"copy": {1e9, 1e9, 1e9}, "mmap": {1e9, 1e9, 1e9}, "sendfile": {0.5e9, 0.5e9, 0.5e9},
+		"splice": {2e9, 2e9, 2e9}, "sockmap+copy": {4e9, 4e9, 4e9}, "zerocopy": {1e9, 1e9, 1e9},
+	}))
+	var subjects []string
+	for _, p := range r.Experiments[0].Answers[0].Points {
+		subjects = append(subjects, p.Subject)
+	}
+	require.Equal(t, []string{"sockmap+copy", "splice", "sendfile", "mmap, zerocopy", "xdp"}, subjects)
+	require.Regexp(t, `^make no difference above \S+ % at every size\.$`, r.Experiments[0].Answers[0].Points[3].Text)
 }
 
 func TestNothingIsClaimedBelowTheNoise(t *testing.T) {

@@ -52,7 +52,8 @@ type Record struct {
 	// Unsupported says that this machine can't run the cell. Valid is false then.
 	Unsupported bool   `json:"unsupported,omitzero"`
 	Reason      string `json:"reason"`
-	// Proof holds the counters by which the data paths show they were taken.
+	// Proof holds the counters by which the data paths show they were taken, and
+	// what else they count that is worth knowing.
 	Proof map[string]int64 `json:"proof,omitempty"`
 
 	Operations               *int64   `json:"operations,omitempty"`

@@ -300,6 +300,9 @@ func (j *judge) share(t Test) TestOutcome {
 	var of, in int64
 	for _, g := range stats.Where(groups, t.Where) {
 		for _, r := range g.Records {
+			if _, counted := r.Proof[s.Of]; !counted {
+				return o.decide(NotTestable, "the records don't count "+s.Of)
+			}
 			of += r.Proof[s.Of]
 			in += r.Proof[s.In]
 		}

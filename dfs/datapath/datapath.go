@@ -41,6 +41,9 @@ type Info struct {
 	Supported func() error
 	// Proof names the counters that must have grown after the path was taken.
 	Proof []string
+	// Watched names counters that are worth recording beside the proof. They may
+	// stay as they are.
+	Watched []string
 }
 
 // String returns the path as it is written everywhere, such as "read=copy".

@@ -90,10 +90,10 @@ func (s support) askedFor(overrides []spec.Override) error {
 }
 
 // proof returns the counters by which a cell's timed paths show that they were
-// taken.
-func (s support) proof(p spec.Parameters) (counters []string) {
+// taken, and those to be recorded beside them.
+func (s support) proof(p spec.Parameters) (counters, watched []string) {
 	for _, path := range p.Timed() {
-		counters = append(counters, s.infos[path].Proof...)
+		counters, watched = append(counters, s.infos[path].Proof...), append(watched, s.infos[path].Watched...)
 	}
-	return counters
+	return counters, watched
 }

@@ -158,16 +158,17 @@ func fillRates(record *results.Record, t planned, got workload.Result) error {
 // fillProof checks that the counters of the cell's timed paths have grown.
 func (r *run) fillProof(record *results.Record, t planned, grown map[string]map[string]int64) error {
 	var missing []string
-	for _, name := range r.support.proof(t.cell.Parameters) {
-		var sum int64
-		for _, counters := range grown {
-			sum += counters[name]
+	counters, watched := r.support.proof(t.cell.Parameters)
+	if len(counters) > 0 {
+		record.Proof = map[string]int64{}
+	}
+	for _, name := range slices.Concat(counters, watched) {
+		for _, counted := range grown {
+			record.Proof[name] += counted[name]
 		}
-		if record.Proof == nil {
-			record.Proof = map[string]int64{}
-		}
-		record.Proof[name] = sum
-		if sum <= 0 {
+	}
+	for _, name := range counters {
+		if record.Proof[name] <= 0 {
 			missing = append(missing, name)
 		}
 	}

@@ -1,6 +1,8 @@
 package figure
 
 import (
+	"errors"
+	"slices"
 	"strings"
 
 	"gonum.org/v1/plot"
@@ -206,6 +208,39 @@ func (b *barPlotter) drawTotal(canvas draw.Canvas, r barRow, toX func(float64) v
 	canvas.DrawGlyphNoClip(sty.glyph(), vg.Point{X: toX(b.x.at(r.total.Median)), Y: y})
 }
 
+// barsApart draws a panel at one place on the x axis a plot, each with a scale of
+// its own: what differs by orders of magnitude from place to place would leave
+// nothing to see of the smaller ones on a common scale.
+func barsApart(s *selection, q quantity, fill func(series, stats.Group) (barRow, bool)) (grid, error) {
+	places, err := s.apart()
+	if err != nil {
+		return grid{}, err
+	}
+	var plots []*plot.Plot
+	var highest vg.Length
+	for _, p := range places {
+		for _, panel := range p.selection.panels {
+			drawn, height, err := barPlots([][]barRow{p.selection.barRows(panel, fill)}, q)
+			if errors.Is(err, ErrNoData) {
+				continue
+			}
+			if err != nil {
+				return grid{}, err
+			}
+			drawn[0].Title.Text = printable(joinTitles(panel.title, p.title))
+			plots, highest = append(plots, drawn[0]), max(highest, height)
+		}
+	}
+	if len(plots) == 0 {
+		return grid{}, ErrNoData
+	}
+	return barGrid(plots, highest), nil
+}
+
+func joinTitles(titles ...string) string {
+	return strings.Join(slices.DeleteFunc(titles, func(t string) bool { return t == "" }), ", ")
+}
+
 // barGrid arranges bar plots: few side by side, more below each other.
 func barGrid(plots []*plot.Plot, rowHeight vg.Length) grid {
 	const columns = 2
@@ -219,6 +254,52 @@ func barGrid(plots []*plot.Plot, rowHeight vg.Length) grid {
 	}
 	g.plots = append(g.plots, plots)
 	return g
+}
+
+// dotChart has a dot a series, a row of plots a metric, a column a place on the x
+// axis. Every plot has a scale of its own.
+func dotChart(s *selection, axis horizontal, names ...string) (*chart, error) {
+	places, err := s.apart()
+	if err != nil {
+		return nil, err
+	}
+	c := &chart{grid: grid{wide: true}}
+	for _, name := range names {
+		m := metricNamed(name)
+		if !s.drawable(m) {
+			continue
+		}
+		var row []*plot.Plot
+		var rows []barRow
+		for _, p := range places {
+			before := rows
+			rows = p.selection.dotRows(m)
+			plots, height, err := barPlots([][]barRow{rows}, quantityOf(m))
+			if errors.Is(err, ErrNoData) {
+				continue
+			}
+			if err != nil {
+				return nil, err
+			}
+			plots[0].Title.Text = printable(p.title)
+			if len(row) > 0 && slices.EqualFunc(before, rows, func(a, b barRow) bool { return a.name == b.name && a.heading == b.heading }) {
+				plots[0].Y.Tick.Marker = plot.ConstantTicks(nil) // the names stand on the left
+			}
+			c.grid.rowHeight = max(c.grid.rowHeight, height)
+			row = append(row, plots[0])
+		}
+		if len(row) == 0 {
+			continue
+		}
+		c.metrics = append(c.metrics, m)
+		c.grid.plots = append(c.grid.plots, append(row, make([]*plot.Plot, len(places)-len(row))...))
+	}
+	if len(c.metrics) == 0 {
+		return nil, ErrNoData
+	}
+	c.caption = s.unplaced(axis)
+	c.alt = altText(s, "Dots with error bars", c.metrics)
+	return c, nil
 }
 
 // costDots shows what one operation costs, a column a cost.

@@ -46,7 +46,7 @@ func cpuBars(basis costBasis) func(*selection) (*chart, error) {
 		m := metricNamed(basis.total)
 		roles := s.cpuRoles()
 		var used []string
-		plots, err := barPanels(s, quantityOf(m), func(_ series, g stats.Group) (barRow, bool) {
+		plots, err := barsApart(s, quantityOf(m), func(_ series, g stats.Group) (barRow, bool) {
 			total := stats.Summarize(g.Sample(m))
 			row := barRow{total: &total, value: total.Median}
 			sum := 0.0

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/xml"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -119,6 +120,29 @@ func throughputs(cell results.Cell, values ...float64) []results.Record {
 }
 
 var bySize = results.FigureSpec{Kind: "throughput", Title: "Ugly", X: "size_bytes", Series: "read"}
+
+func TestFewPlacesAreDotsWithAScaleEach(t *testing.T) {
+	figureOf := func(paths int, sizes ...any) *Figure {
+		var records []results.Record
+		factors := []results.Factor{{Name: "size_bytes", Levels: sizes}, {Name: "read"}}
+		for i := range paths {
+			path := fmt.Sprint("path", i)
+			factors[1].Levels = append(factors[1].Levels, path)
+			for _, size := range sizes {
+				v := size.(float64)
+				records = append(records, throughputs(results.Cell{"read": path, "size_bytes": size}, v, v, v, v)...)
+			}
+		}
+		f, err := one(t, results.FigureSpec{Kind: "throughput", Title: "T", X: "size_bytes", Series: "read"}, factors, records...)
+		require.NoError(t, err)
+		checkText(t, f)
+		return f
+	}
+	require.Contains(t, figureOf(2, 1024.0).Alt, "Dots")
+	require.Contains(t, figureOf(5, 1024.0, 4096.0).Alt, "Dots")
+	require.Contains(t, figureOf(2, 1024.0, 4096.0).Alt, "Line chart")
+	require.Contains(t, figureOf(5, 1024.0, 4096.0, 16384.0).Alt, "Line chart")
+}
 
 func TestUglyData(t *testing.T) {
 	unsupported := results.Record{Cell: results.Cell{"read": "xdp", "size_bytes": 4096.0}, Unsupported: true, Reason: "no"}

@@ -86,8 +86,19 @@ func linesOf(names ...string) func(*selection) (*chart, error) {
 		if err != nil {
 			return nil, err
 		}
+		if s.tooFewForLines() {
+			return dotChart(s, axis, names...)
+		}
 		return lineChart(s, axis, names...)
 	}
+}
+
+// tooFewForLines reports that lines would go through so few places that the eye
+// could not follow them: one, or two with many series in a tangle.
+func (s *selection) tooFewForLines() bool {
+	const tangle = 4
+	places := len(stats.Levels(s.groups, s.experiment, s.spec.X))
+	return places == 1 || places == 2 && len(s.names) > tangle
 }
 
 func lineChart(s *selection, axis horizontal, names ...string) (*chart, error) {

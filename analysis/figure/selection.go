@@ -80,6 +80,35 @@ func selectGroups(run *results.Run, experiment results.PlannedExperiment, spec r
 	return s, nil
 }
 
+// placeOnX is what a selection shows at one place on the x axis.
+type placeOnX struct {
+	title     string
+	selection *selection
+}
+
+// apart separates a selection by the levels of x. Without an x it stays whole.
+func (s *selection) apart() ([]placeOnX, error) {
+	levels := stats.Levels(s.groups, s.experiment, s.spec.X)
+	if len(levels) == 0 {
+		return []placeOnX{{selection: s}}, nil
+	}
+	var places []placeOnX
+	for _, level := range levels {
+		spec := s.spec
+		spec.X, spec.Where = "", maps.Clone(s.spec.Where)
+		if spec.Where == nil {
+			spec.Where = results.Cell{}
+		}
+		spec.Where[s.spec.X] = level
+		at, err := selectGroups(s.run, s.experiment, spec, s.colours)
+		if err != nil {
+			return nil, err
+		}
+		places = append(places, placeOnX{FactorName(s.spec.X) + " " + LevelText(s.spec.X, level), at})
+	}
+	return places, nil
+}
+
 // Values beyond these can't have been measured, and would overflow on their way
 // into a picture.
 const (

@@ -101,6 +101,10 @@ type LedgerCost struct {
 	MoreNanoseconds float64 `json:"more_nanoseconds"` // than with nothing
 }
 
+// RevisionFactor is the factor whose levels are revisions of the code, in a run
+// that compares them.
+const RevisionFactor = "revision"
+
 // MaxRepetitions is the most repetitions an experiment may plan for a cell.
 const MaxRepetitions = 10_000
 

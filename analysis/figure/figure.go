@@ -31,6 +31,9 @@ import (
 // empty picture is never drawn.
 var ErrNoData = errors.New("no valid trial measured it")
 
+// ErrTooMany says that what a figure is to show can't be told apart any more.
+var ErrTooMany = errors.New("nobody could read it")
+
 // Figure is a figure, drawn, with what belongs beside it.
 type Figure struct {
 	// Name is the stem of its files.
@@ -118,8 +121,8 @@ type Skipped struct {
 }
 
 // DrawAll draws all figures that the run's plan asks for, in its order. A
-// figure whose cells measured nothing is skipped; any other failure is an
-// error.
+// figure whose cells measured nothing, or too many to be read, is skipped; any
+// other failure is an error.
 func DrawAll(run *results.Run) (figures []*Figure, skipped []Skipped, err error) {
 	colours := newPalette(run.Plan)
 	names := map[string]int{}
@@ -128,7 +131,7 @@ func DrawAll(run *results.Run) (figures []*Figure, skipped []Skipped, err error)
 			name := uniqueName(names, experiment.Name, spec)
 			f, err := drawOne(run, experiment, spec, name, colours)
 			switch {
-			case errors.Is(err, ErrNoData):
+			case errors.Is(err, ErrNoData), errors.Is(err, ErrTooMany):
 				skipped = append(skipped, Skipped{experiment.Name, spec, err})
 			case err != nil:
 				return nil, nil, err

@@ -144,6 +144,24 @@ func TestFewPlacesAreDotsWithAScaleEach(t *testing.T) {
 	require.Contains(t, figureOf(5, 1024.0, 4096.0, 16384.0).Alt, "Line chart")
 }
 
+func TestRevisionsStandSideBySide(t *testing.T) {
+	var records []results.Record
+	for _, revision := range []string{"base", "head"} {
+		for i := range 12 {
+			records = append(records, throughputs(results.Cell{"read": fmt.Sprint(i), "size_bytes": 1.0, results.RevisionFactor: revision}, 1e6)...)
+		}
+	}
+	f, err := one(t, bySize, nil, records...)
+	require.NoError(t, err)
+	require.Equal(t, "Revision", f.Table.Header[0])
+	require.Len(t, f.Table.Rows, 24)
+	for i := range 10 {
+		records = append(records, throughputs(results.Cell{"read": fmt.Sprint("more", i), "size_bytes": 1.0, results.RevisionFactor: "base"}, 1e6)...)
+	}
+	_, err = one(t, bySize, nil, records...)
+	require.ErrorIs(t, err, ErrTooMany)
+}
+
 func TestUglyData(t *testing.T) {
 	unsupported := results.Record{Cell: results.Cell{"read": "xdp", "size_bytes": 4096.0}, Unsupported: true, Reason: "no"}
 	size := func(path string, size float64) results.Cell { return results.Cell{"read": path, "size_bytes": size} }

@@ -56,10 +56,13 @@ func selectGroups(run *results.Run, experiment results.PlannedExperiment, spec r
 	if err := s.checkRange(); err != nil {
 		return nil, err
 	}
+	if s.spec.Panel == "" && len(stats.Levels(s.groups, experiment, results.RevisionFactor)) > 1 {
+		s.spec.Panel = results.RevisionFactor // no experiment file knows of it
+	}
 	s.others = s.otherFactors()
 	levels := []any{nil}
-	if spec.Panel != "" {
-		levels = stats.Levels(s.groups, experiment, spec.Panel)
+	if s.spec.Panel != "" {
+		levels = stats.Levels(s.groups, experiment, s.spec.Panel)
 	}
 	for _, level := range levels {
 		s.panels = append(s.panels, s.panel(level))
@@ -72,10 +75,10 @@ func selectGroups(run *results.Run, experiment results.PlannedExperiment, spec r
 		}
 	}
 	if len(s.names) > maxSeries {
-		return nil, fmt.Errorf("%d series are more than the %d that can be told apart: narrow it with `where`", len(s.names), maxSeries)
+		return nil, fmt.Errorf("%w: %d series are more than the %d that can be told apart: narrow it with `where`", ErrTooMany, len(s.names), maxSeries)
 	}
 	if len(s.panels) > maxPanels {
-		return nil, fmt.Errorf("%d panels are more than %d: narrow it with `where`", len(s.panels), maxPanels)
+		return nil, fmt.Errorf("%w: %d panels are more than %d: narrow it with `where`", ErrTooMany, len(s.panels), maxPanels)
 	}
 	return s, nil
 }

@@ -19,10 +19,7 @@ import (
 	"waggle/results"
 )
 
-// RevisionFactor is the factor whose levels are revisions of the code.
-const RevisionFactor = "revision"
-
-// The levels of RevisionFactor that are compared.
+// The levels of results.RevisionFactor that are compared.
 const (
 	BaseRevision = "base"
 	HeadRevision = "head"
@@ -147,7 +144,7 @@ func CompareRevisions(run *results.Run) (Report, error) {
 	return in.answer()
 }
 
-func revision(name string) results.Cell { return results.Cell{RevisionFactor: name} }
+func revision(name string) results.Cell { return results.Cell{results.RevisionFactor: name} }
 
 func side(run *results.Run) Side {
 	return Side{Run: run.Plan.Run, Commit: run.Environment.Commit, Dirty: run.Environment.Dirty}
@@ -208,7 +205,7 @@ func (in *inquiry) warn(format string, args ...any) {
 
 // ask adds all questions about a pair, or notes that head can't be asked.
 func (in *inquiry) ask(p stats.Pair, noise map[string]*stats.Noise) {
-	experiment, cell := p.Baseline.Experiment, p.Baseline.Cell.Without(RevisionFactor).String()
+	experiment, cell := p.Baseline.Experiment, p.Baseline.Cell.Without(results.RevisionFactor).String()
 	if len(p.Baseline.Records) == 0 {
 		in.warn("%s, %s: base has no valid trial: %s", experiment, cell, whyRejected(p.Baseline))
 		return

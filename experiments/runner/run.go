@@ -60,7 +60,7 @@ func (o *Options) overrides() []spec.Override {
 	if len(o.Revisions) == 0 {
 		return o.Overrides
 	}
-	factor := spec.Override{Name: spec.RevisionFactor}
+	factor := spec.Override{Name: results.RevisionFactor}
 	for _, r := range o.Revisions {
 		factor.Levels = append(factor.Levels, r.Name)
 	}

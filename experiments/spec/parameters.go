@@ -118,16 +118,12 @@ var parameters = []parameter{
 		func(Paths) []string { return []string{PinNone, PinApart, PinTogether} }, func(p *Parameters, s string) { p.Pin = s }),
 	count("hit_percent", "percent of lookups that are of the data set's files, over and over; each of the others asks for a name that is new, and of no file",
 		1, 100, 100, func(p *Parameters, n int) { p.HitPercent = n }),
-	{name: RevisionFactor, what: "program that roles are started from", fallback: "",
+	{name: results.RevisionFactor, what: "program that roles are started from", fallback: "",
 		parse: func(level any, _ Paths) (any, error) {
-			return nil, fmt.Errorf("%s=%v: revisions are given with --revision NAME=PROGRAM", RevisionFactor, level)
+			return nil, fmt.Errorf("%s=%v: revisions are given with --revision NAME=PROGRAM", results.RevisionFactor, level)
 		},
 		set: func(p *Parameters, level any) { p.Revision = level.(string) }},
 }
-
-// RevisionFactor is the factor whose levels are the revisions of a run that
-// compares programs.
-const RevisionFactor = "revision"
 
 func parameterNamed(name string) (parameter, error) {
 	var names []string

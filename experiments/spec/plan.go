@@ -50,7 +50,7 @@ func ParseOverride(text string, paths Paths) (Override, error) {
 // AppliesTo says whether the experiment has the override's parameter, as a
 // factor or fixed.
 func (o Override) AppliesTo(e *Experiment) bool {
-	if o.Name == RevisionFactor {
+	if o.Name == results.RevisionFactor {
 		return true // every cell has roles
 	}
 	_, fixed := e.Fixed[o.Name]

@@ -186,8 +186,8 @@ func (c *connection) answer() error {
 		c.writes.drain()
 		path := string(c.frame.Extra)
 		answer := c.answerFor(replica.State{}, c.choose(path))
-		if answer.Status == wire.StatusOK && path == "read="+read.ShortCircuit {
-			answer.Extra = []byte(c.server.lender.Name())
+		if answer.Status == wire.StatusOK {
+			answer.Extra = c.greeting(path)
 		}
 		return c.send(answer)
 	default:
@@ -196,12 +196,28 @@ func (c *connection) answer() error {
 	}
 }
 
-// choose takes a data path for the connection, "read=NAME" or "write=NAME".
+// greeting is what the chosen path needs to say to the client.
+func (c *connection) greeting(path string) []byte {
+	if path == "read="+read.ShortCircuit {
+		return []byte(c.server.lender.Name())
+	}
+	if greeter, ok := c.sender.(read.Greeter); ok {
+		return greeter.Greeting()
+	}
+	return nil
+}
+
+// choose takes a data path for the connection, "read=NAME" or "write=NAME", with
+// a parameter behind a space if it needs one.
 func (c *connection) choose(path string) error {
+	path, parameter, parameterized := strings.Cut(path, " ")
 	operation, name, _ := strings.Cut(path, "=")
 	switch datapath.Operation(operation) {
 	case datapath.Read:
 		p, err := read.Paths.Use(name)
+		if special, ok := p.(read.Parameterized); ok && err == nil && parameterized {
+			p, err = special.With(parameter)
+		}
 		if err != nil {
 			return err
 		}

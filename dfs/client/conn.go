@@ -16,6 +16,7 @@ import (
 
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
+	"waggle/dfs/datapath/read/afxdp"
 	"waggle/dfs/datapath/read/shortcircuit"
 	"waggle/dfs/wire"
 )
@@ -40,6 +41,9 @@ type servers struct {
 
 	borrowing sync.Mutex
 	borrowers map[netip.AddrPort]*shortcircuit.Client // by the server's address
+
+	receiving sync.Mutex
+	receivers map[int]*afxdp.Receiver // by the interface's index
 }
 
 // poolKey names the connections to a server on which one data path was chosen.
@@ -67,7 +71,8 @@ type dataConn struct {
 	reused   bool // it has answered before, so an error may only mean that it was idle for too long
 	idleFrom time.Time
 	stop     func() bool // ends the watch over the context
-	lender   string      // what the server said when the path was chosen: see shortcircuit.go
+	greeting string      // what the server said when the path was chosen: see shortcircuit.go, afxdp.go
+	blocks   blocks      // of read=afxdp
 
 	lastID  uint64
 	out     []byte
@@ -80,6 +85,7 @@ func (s *servers) init(c *Client) {
 	s.pools = make(map[poolKey]*pool)
 	s.avoided = make(map[netip.AddrPort]time.Time)
 	s.borrowers = make(map[netip.AddrPort]*shortcircuit.Client)
+	s.receivers = make(map[int]*afxdp.Receiver)
 }
 
 // take returns a connection to address on which path was chosen, such as
@@ -182,7 +188,11 @@ func (p *pool) dial(ctx context.Context) (*dataConn, error) {
 	conn := &dataConn{TCPConn: c.(*net.TCPConn), pool: p, lastID: rand.Uint64(), extra: make([]byte, wire.MaxExtra)}
 	if conn.raw, err = conn.SyscallConn(); err == nil {
 		stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
-		err = conn.choose(p.key.path)
+		if p.key.path == datagramPath {
+			err = conn.chooseDatagrams()
+		} else {
+			err = conn.choose(p.key.path)
+		}
 		stop()
 	}
 	if err != nil {
@@ -214,7 +224,7 @@ func (c *dataConn) choose(path string) error {
 	if answer.Status == wire.StatusUnsupported {
 		return fmt.Errorf("%w: %s", ErrUnsupported, answer.Extra)
 	}
-	c.lender = string(answer.Extra)
+	c.greeting = string(answer.Extra)
 	return answerError(&answer)
 }
 
@@ -358,7 +368,7 @@ func (s *servers) close() error {
 		}
 	}
 	s.pools = nil
-	return errors.Join(failed, s.closeBorrowers())
+	return errors.Join(failed, s.closeBorrowers(), s.closeReceivers())
 }
 
 // answeredError is what a chunk server answered instead of StatusOK.

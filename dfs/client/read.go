@@ -198,12 +198,20 @@ func (c *Client) fetch(ctx context.Context, replica wire.Replica, location *wire
 	if err != nil {
 		return 0, err
 	}
-	fetched, err := conn.fetch(ctx, location, flags, s)
+	fetched, err := conn.fetchOn(ctx, location, flags, s)
 	conn.give(err == nil)
 	if err != nil && fetched == 0 && conn.reused && statusOf(err) == wire.StatusOK && !errors.As(err, new(errTorn)) {
 		err = &staleConn{err}
 	}
 	return fetched, err
+}
+
+// fetchOn fetches a span in the way of the connection's path.
+func (c *dataConn) fetchOn(ctx context.Context, location *wire.Location, flags uint16, s span) (int, error) {
+	if c.blocks.receiver != nil && flags&wire.FlagLocked == 0 {
+		return c.fetchDatagrams(ctx, location, s)
+	}
+	return c.fetch(ctx, location, flags, s)
 }
 
 // fetch asks for all pieces of a span, some ahead, and receives them in order.

@@ -41,9 +41,24 @@ func eachReadPath(t *testing.T, chunkServers int, f func(t *testing.T, cluster *
 				config.SockmapCgroup = group.Path()
 			}
 			cluster := dfstest.Start(t, dfstest.Options{ChunkServers: chunkServers, Chunk: config})
-			f(t, cluster, cluster.Dial(client.Options{ReadPath: info.Name, Patience: 5 * time.Second}))
+			c := cluster.Dial(client.Options{ReadPath: info.Name, Patience: 5 * time.Second})
+			if info.BetweenHosts {
+				requireRefused(t, c)
+				return
+			}
+			f(t, cluster, c)
 		})
 	}
+}
+
+// requireRefused checks that a path between hosts is not taken within one, and that
+// nothing else is taken instead.
+func requireRefused(t *testing.T, c *client.Client) {
+	t.Helper()
+	write(t, c, "/refused", content(10_000), small)
+	_, err := c.ReadFile(t.Context(), "/refused")
+	require.ErrorIs(t, err, client.ErrUnsupported)
+	require.ErrorContains(t, err, "one host")
 }
 
 // requireProof checks that the path was taken, as the servers or the client counted.

@@ -107,7 +107,7 @@ func (s *servers) borrower(ctx context.Context, address netip.AddrPort) (*shortc
 	if err != nil {
 		return nil, err
 	}
-	b, err := shortcircuit.Dial(ctx, conn.lender)
+	b, err := shortcircuit.Dial(ctx, conn.greeting)
 	if err != nil {
 		err = s.whyNoLender(ctx, conn, err)
 		conn.give(errors.Is(err, ErrUnsupported))

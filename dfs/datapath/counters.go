@@ -8,8 +8,8 @@ import (
 // Counters are the named counts of one process: what its data paths did (their
 // proof), and how many bytes they copied inside the process on purpose. Names
 // are lower case with underscores, end in their unit, and begin with the path:
-// "read_copy_bytes", "lookup_udp_answers". The name "copied_in_user_bytes" is
-// shared by all paths: bytes that a path copied from user memory to user memory.
+// "read_copy_bytes", "lookup_udp_answers". The names of the constants below are
+// shared by all paths.
 //
 // The zero value is ready to use, from any goroutine.
 type Counters struct {
@@ -20,6 +20,14 @@ type Counters struct {
 
 // CopiedInUser is the counter of bytes that a path copied inside its process.
 const CopiedInUser = "copied_in_user_bytes"
+
+// CopiedToKernel and CopiedFromKernel are the counters of bytes that the kernel
+// copied between memory which a process shares with it (AF_XDP's) and its own. No
+// system call says how many that are, so the path that knows counts them.
+const (
+	CopiedToKernel   = "copied_user_to_kernel_bytes"
+	CopiedFromKernel = "copied_kernel_to_user_bytes"
+)
 
 // Counter returns the counter of that name, to be kept by whoever counts often.
 func (c *Counters) Counter(name string) *atomic.Int64 {

@@ -36,6 +36,9 @@ type Info struct {
 	// Polls says that a server of the path burns processor time while nobody asks
 	// it anything: nothing else can be measured beside one.
 	Polls bool
+	// BetweenHosts says that the path is for two hosts, joined by a network
+	// interface, and refuses to be taken within one.
+	BetweenHosts bool
 	// Supported returns nil if this machine can take the path, else the reason
 	// why not, as one line. It may be called at any time and leaves nothing behind.
 	Supported func() error

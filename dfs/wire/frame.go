@@ -17,6 +17,9 @@ const (
 
 const frameMagic = "WGLD"
 
+// FrameIDAt is where a frame's ID is in its header.
+const FrameIDAt = 8
+
 // FrameType says what a frame asks for. The answer to a frame has its type.
 type FrameType uint8
 
@@ -24,7 +27,8 @@ type FrameType uint8
 // they were sent in; a client may send several before it reads an answer.
 const (
 	// FrameSelect chooses the data paths of this connection: Extra is
-	// "read=NAME" or "write=NAME". The Extra of the answer is what the path needs
+	// "read=NAME" or "write=NAME"; a space and what the path needs to know from
+	// the client may follow. The Extra of the answer is what the path needs
 	// to say to the client. It is answered with StatusUnsupported, and
 	// the reason in Extra, where this machine can't take the path.
 	FrameSelect FrameType = iota + 1

@@ -52,7 +52,8 @@ func (l *ledger) close() error {
 }
 
 // fillCopies writes what was counted into a trial's record. Grown holds what roles
-// counted themselves, among it what they copied inside their own processes. What
+// counted themselves, among it what they copied inside their own processes, and
+// what the kernel copied for them in no system call. What
 // the ledger could not count is returned as an error: the trial is not valid.
 func (m *meter) fillCopies(r *results.Record, grown map[string]map[string]int64) error {
 	if m.stage.run.ledger == nil || !m.copies {
@@ -67,8 +68,8 @@ func (m *meter) fillCopies(r *results.Record, grown map[string]map[string]int64)
 	for _, role := range m.stage.kinds() {
 		counts := counted.Roles[m.stage.account(role)]
 		part := results.RoleCopies{
-			UserToKernelBytes: int64(counts.Crossed(copies.UserToKernel)),
-			KernelToUserBytes: int64(counts.Crossed(copies.KernelToUser)),
+			UserToKernelBytes: int64(counts.Crossed(copies.UserToKernel)) + grown[role][datapath.CopiedToKernel],
+			KernelToUserBytes: int64(counts.Crossed(copies.KernelToUser)) + grown[role][datapath.CopiedFromKernel],
 			InUserBytes:       grown[role][datapath.CopiedInUser],
 		}
 		c.ByRole[role] = part

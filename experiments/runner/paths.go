@@ -61,6 +61,9 @@ func (s support) cell(p spec.Parameters) error {
 		if err := s.reasons[need]; err != nil {
 			return withName(need, err)
 		}
+		if s.infos[need].BetweenHosts && p.Topology != spec.Hosts {
+			return fmt.Errorf("%s is for two hosts: use topology=%s", need, spec.Hosts)
+		}
 	}
 	return nil
 }

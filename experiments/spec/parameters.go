@@ -248,6 +248,9 @@ func (p Parameters) check() error {
 	if p.Lookup == "xdp" && p.Topology == Hosts && !p.XDPPass {
 		return errors.New("lookup=xdp with topology=hosts needs xdp_pass=true, or a virtual link would lose its answers")
 	}
+	if p.Read == "afxdp" && p.XDPPass {
+		return errors.New("read=afxdp brings its own XDP program, for which xdp_pass=true leaves no room on the client's link")
+	}
 	if p.HitPercent != 100 && (p.Workload != Lookup || p.Lookup == Floor) {
 		return fmt.Errorf("hit_percent=%d goes with workload %s of the file system only", p.HitPercent, Lookup)
 	}

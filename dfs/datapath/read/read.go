@@ -10,6 +10,7 @@ import (
 
 	"waggle/bpf/sockmap"
 	"waggle/dfs/datapath"
+	"waggle/dfs/datapath/read/afxdp"
 	"waggle/dfs/wire"
 )
 
@@ -57,20 +58,31 @@ type Path interface {
 	NewSender(conn *net.TCPConn, server *Server) (Sender, error)
 }
 
+// Parameterized is a Path that needs to know something from the client.
+type Parameterized interface {
+	// With returns the path for one connection.
+	With(parameter string) (Path, error)
+}
+
+// Greeter is a Sender that needs to tell the client something at first.
+type Greeter interface{ Greeting() []byte }
+
 // Server is what the senders of one chunk server share.
 type Server struct {
 	Counters datapath.Counters
 	// Sockmap redirects what is sent on connections within this kernel; nil on a
 	// server that was not given a control group for it.
 	Sockmap *sockmap.Ingress
+	afxdp   afxdp.Ports
 }
 
 // Close gives back what the senders shared. Every connection is closed before.
 func (s *Server) Close() error {
-	if s.Sockmap == nil {
-		return nil
+	err := s.afxdp.Close()
+	if s.Sockmap != nil {
+		err = errors.Join(err, s.Sockmap.Close())
 	}
-	return s.Sockmap.Close()
+	return err
 }
 
 // Dialer is what a client dials the connections of the read path of that name

@@ -20,11 +20,11 @@ import (
 	"waggle/dfs/wire"
 )
 
-// eachPath runs f for every read path of this machine.
-// Those of ShortCircuit take no connection.
+// eachPath runs f for every read path that sends data by connections: the clients
+// of ShortCircuit take none, and those of AFXDP get it in datagrams.
 func eachPath(t *testing.T, f func(t *testing.T, p Path)) {
 	for _, p := range Paths.All() {
-		if p.About().Name == ShortCircuit {
+		if p.About().Name == ShortCircuit || p.About().BetweenHosts {
 			continue
 		}
 		t.Run(p.About().Name, func(t *testing.T) {
@@ -252,4 +252,20 @@ func TestPlainConnectionsAreServedAndCounted(t *testing.T) {
 func TestSockmapNeedsItsControlGroup(t *testing.T) {
 	_, err := sockmapPath{inner: copyPath{}}.NewSender(nil, new(Server))
 	require.ErrorContains(t, err, "--sockmap-cgroup")
+}
+
+// Data in datagrams needs a client that says where, and another host.
+func TestAFXDPRefusesOneHost(t *testing.T) {
+	for _, nonsense := range []string{"", "0", "65536", "-1", "x", "1 2"} {
+		_, err := afxdpPath{}.With(nonsense)
+		require.ErrorIs(t, err, wire.ErrMalformed, nonsense)
+	}
+	p, err := afxdpPath{}.With("4000")
+	require.NoError(t, err)
+	site := open(t, p)
+	server, _ := site.connect(t)
+	_, err = p.NewSender(server, site.Server)
+	require.ErrorContains(t, err, "one host")
+	_, err = afxdpPath{}.NewSender(server, site.Server)
+	require.ErrorContains(t, err, "UDP port")
 }

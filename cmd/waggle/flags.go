@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"net"
 	"reflect"
 	"runtime/debug"
 	"slices"
@@ -16,7 +17,13 @@ import (
 const DefaultMeta = "127.0.0.1:9430"
 
 func metaFlag() *cli.StringFlag {
-	return &cli.StringFlag{Name: "meta", Value: DefaultMeta, Usage: "`ADDRESS` of the cluster's metadata server"}
+	return &cli.StringFlag{Name: "meta", Value: DefaultMeta, Usage: "`ADDRESS` of the cluster's metadata server",
+		Action: func(_ *cli.Context, address string) error {
+			if host, port, err := net.SplitHostPort(address); err != nil || host == "" || port == "" {
+				return usagef("--meta (or WAGGLE_META) is %q: give the metadata server's HOST:PORT, as `waggle up` says it", address)
+			}
+			return nil
+		}}
 }
 
 func jsonFlag() *cli.BoolFlag {

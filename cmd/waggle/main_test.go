@@ -23,7 +23,7 @@ func waggle(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 func TestWrongUsageExitsWith2AndOneLine(t *testing.T) {
-	for _, args := range [][]string{{"nosuch"}, {"doctor", "--nosuch"}, {"doctor", "surplus"}} {
+	for _, args := range [][]string{{"nosuch"}, {"doctor", "--nosuch"}, {"doctor", "surplus"}, {"ls", "--meta", "localhost", "/"}, {"ls", "--meta", "", "/"}} {
 		code, _, stderr := waggle(t, args...)
 		require.Equal(t, exitUsage, code, args)
 		require.Regexp(t, `^waggle: [^\n]+\n$`, stderr, args)

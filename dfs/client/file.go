@@ -357,6 +357,9 @@ func (f *File) read(p []byte) (int, error) {
 	if f.stream != nil && f.stream.size != at.Size {
 		f.leaveStream()
 	}
+	if !f.c.streams() {
+		return f.readNext(p, at.Size)
+	}
 	if f.stream == nil {
 		f.stream = newStream(f, f.position, at.Size, len(p))
 	}
@@ -368,7 +371,12 @@ func (f *File) read(p []byte) (int, error) {
 	if n > 0 {
 		return n, nil // the next Read finds out what is wrong
 	}
-	k := min(uint64(len(p)), at.Size-f.position, readAhead)
+	return f.readNext(p, at.Size)
+}
+
+// readNext reads what is next without a stream.
+func (f *File) readNext(p []byte, size uint64) (int, error) {
+	k := min(uint64(len(p)), size-f.position, readAhead)
 	if err := f.readRange(f.ctx, p[:k], f.position); err != nil {
 		return 0, err // p may hold anything
 	}

@@ -206,6 +206,12 @@ func (c *Client) fetch(ctx context.Context, replica wire.Replica, location *wire
 	return fetched, err
 }
 
+// streams says whether data comes by the connection that it is asked for on, as
+// streams need it.
+func (c *Client) streams() bool {
+	return c.options.ReadPath != read.ShortCircuit && c.options.ReadPath != read.AFXDP
+}
+
 // fetchOn fetches a span in the way of the connection's path.
 func (c *dataConn) fetchOn(ctx context.Context, location *wire.Location, flags uint16, s span) (int, error) {
 	if c.blocks.receiver != nil && flags&wire.FlagLocked == 0 {

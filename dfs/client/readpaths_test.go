@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -108,6 +109,22 @@ func TestEveryReadPathReadsWhatWasWritten(t *testing.T) {
 		require.Len(t, got, 4097)
 		requireProof(t, path.Base(t.Name()), cluster.Counters(0), cluster.Counters(1), c.Counters())
 	})
+}
+
+// Reading from front to back takes the path, too, and no other beside it.
+func TestStreamsTakeThePath(t *testing.T) {
+	cluster := dfstest.Start(t, dfstest.Options{ChunkServers: 1})
+	c := cluster.Dial(client.Options{ReadPath: read.ShortCircuit})
+	data := content(3<<20 + 77)
+	write(t, c, "/file", data, client.FileOptions{Mode: 0o644, ChunkSize: 1 << 20})
+	f, err := c.Open(t.Context(), "/file")
+	require.NoError(t, err)
+	defer f.Close()
+	got, err := io.ReadAll(f)
+	require.NoError(t, err)
+	require.True(t, bytes.Equal(data, got))
+	require.GreaterOrEqual(t, c.Counters().Snapshot()["read_shortcircuit_bytes"], int64(len(data)))
+	require.Zero(t, cluster.Counters(0).Snapshot()["read_copy_bytes"])
 }
 
 // A block that is overwritten while it is on its way is either the old or the

@@ -54,6 +54,7 @@ const (
 	KernelToUserPerByte  = "kernel_to_user_per_byte"
 	InKernelPerByte      = "in_kernel_per_byte"
 	InUserPerByte        = "in_user_per_byte"
+	CopiedPerOperation   = "copied_bytes_per_operation"
 	SyscallsPerOperation = "syscalls_per_operation"
 	SwitchesPerOperation = "context_switches_per_operation"
 	PayloadPerOperation  = "payload_per_operation"
@@ -89,6 +90,17 @@ var metrics = []Metric{
 	copied(KernelToUserPerByte, "kernel-to-user/B", "kernel to user", func(c *Copies) *int64 { return &c.KernelToUserBytes }),
 	copied(InKernelPerByte, "in-kernel/B", "inside the kernel", func(c *Copies) *int64 { return c.InKernelBytes }),
 	copied(InUserPerByte, "in-user/B", "inside a process", func(c *Copies) *int64 { return &c.InUserBytes }),
+	{Name: CopiedPerOperation, Unit: "B/op", Label: "copied per operation", Exact: true, BenchUnit: "copied-B/op",
+		Of: func(r *Record) (float64, bool) {
+			if r.Copies == nil {
+				return 0, false
+			}
+			copied := r.Copies.UserToKernelBytes + r.Copies.KernelToUserBytes + r.Copies.InUserBytes
+			if inside := r.Copies.InKernelBytes; inside != nil {
+				copied += *inside
+			}
+			return perOperation(r, &copied)
+		}},
 	{Name: SyscallsPerOperation, Unit: "calls/op", Label: "system calls per operation", Exact: true, BenchUnit: "syscalls/op",
 		Of: func(r *Record) (float64, bool) { return perOperation(r, r.Syscalls) }},
 	{Name: SwitchesPerOperation, Unit: "switches/op", Label: "context switches per operation", BenchUnit: "switches/op",

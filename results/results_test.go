@@ -283,7 +283,7 @@ func TestMetricsHaveKnownAnswers(t *testing.T) {
 	for name, want := range map[string]float64{
 		Throughput: 20480, OperationRate: 5, LatencyP99: 3e-5, CPUPerGB: 1 / 40960e-9, CPUPerOperation: .1,
 		SoftIRQPerOperation: .025, CopiesPerByte: 3, UserToKernelPerByte: 1, KernelToUserPerByte: 2, InUserPerByte: 0,
-		SyscallsPerOperation: 4, SwitchesPerOperation: 2, PayloadPerOperation: 4096,
+		CopiedPerOperation: 3 * 4096, SyscallsPerOperation: 4, SwitchesPerOperation: 2, PayloadPerOperation: 4096,
 		"cpu_per_gb_chunk": .5 / 40960e-9, "cpu_per_operation_chunk": .05,
 	} {
 		m, err := MetricNamed(name)

@@ -305,7 +305,7 @@ func dotChart(s *selection, axis horizontal, names ...string) (*chart, error) {
 // costDots shows what one operation costs, a column a cost.
 func costDots(s *selection) (*chart, error) {
 	c := &chart{grid: grid{wide: true, plots: [][]*plot.Plot{nil}}}
-	for _, name := range []string{results.LatencyP50, results.CPUPerOperation, results.SyscallsPerOperation} {
+	for _, name := range []string{results.LatencyP50, results.CPUPerOperation, results.SyscallsPerOperation, results.CopiedPerOperation} {
 		m := metricNamed(name)
 		if !s.drawable(m) {
 			continue // the experiment didn't measure this cost

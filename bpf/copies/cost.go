@@ -112,7 +112,8 @@ func costOf(way string, fd int) (perCall []float64, err error) {
 		return nil, err
 	}
 	reads := Key{ClassCopy, Operation(unix.SYS_PREAD64), KindRegular, KindUser}
-	if seen := counted.Roles["self"].Moves[reads].Calls; seen != uint64(calls) {
+	// The process may have made others elsewhere.
+	if seen := counted.Roles["self"].Moves[reads].Calls; seen < uint64(calls) {
 		return nil, fmt.Errorf("the ledger counted %d of %d calls", seen, calls)
 	}
 	return perCall, nil

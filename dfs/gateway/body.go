@@ -209,7 +209,7 @@ func (b *body) relay(ctx context.Context, u *upstream, p piece, location *wire.L
 		return b.declined(ctx, u, p, &got)
 	}
 	head := u.scratch[:skip]
-	if _, err := io.ReadFull(u.conn, head); err != nil {
+	if _, err := io.ReadFull(u, head); err != nil {
 		return 0, b.headerFailed(err)
 	}
 	headSum := wire.Checksum(head)
@@ -222,8 +222,7 @@ func (b *body) relay(ctx context.Context, u *upstream, p piece, location *wire.L
 		return moved, err
 	}
 	tail := u.scratch[:int64(want.Length)-skip-p.n]
-	u.conn.SetReadDeadline(time.Now().Add(answerTime))
-	if _, err := io.ReadFull(u.conn, tail); err != nil {
+	if _, err := io.ReadFull(u, tail); err != nil {
 		return moved, err
 	}
 	if b.chunked {
@@ -301,8 +300,7 @@ func (b *body) declined(ctx context.Context, u *upstream, p piece, got *wire.Fra
 		return 0, fmt.Errorf("%w: answer at %d to a read at %d", wire.ErrMalformed, got.Offset, p.offset)
 	}
 	data := make([]byte, got.Length)
-	u.conn.SetReadDeadline(time.Now().Add(answerTime))
-	if _, err := io.ReadFull(u.conn, data); err != nil {
+	if _, err := io.ReadFull(u, data); err != nil {
 		return 0, err
 	}
 	if at := wire.CheckChecksums(got.Extra, got.Offset, data); at >= 0 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -180,9 +181,27 @@ func (u *upstream) send(f *wire.Frame) error {
 	return err
 }
 
+// missedTime is after what time to look for bytes that nobody was woken for.
+const missedTime = 20 * time.Millisecond
+
+// Read reads what is not moved. On a connection that relay=sockmap has moved from,
+// the kernel (6.18) may wake nobody for the bytes that have come: see mightBeMissed.
+// So it looks again and again, until answerTime is over.
+func (u *upstream) Read(p []byte) (n int, err error) {
+	end := time.Now().Add(answerTime)
+	defer u.conn.SetReadDeadline(end)
+	for {
+		u.conn.SetReadDeadline(time.Now().Add(missedTime))
+		n, err = u.conn.Read(p)
+		if !errors.Is(err, os.ErrDeadlineExceeded) || time.Now().After(end) {
+			return n, err
+		}
+	}
+}
+
 // answer receives the header of the answer to asked.
 func (u *upstream) answer(asked, got *wire.Frame) error {
-	if err := got.Receive(u.conn, u.extra); err != nil {
+	if err := got.Receive(u, u.extra); err != nil {
 		return err
 	}
 	if got.ID != asked.ID || got.Type != asked.Type || got.Flags&wire.FlagAnswer == 0 {

@@ -22,8 +22,9 @@ build() {
 		echo "run.sh: 'go' is not on the PATH: install Go 1.26 or newer first (https://go.dev/dl)" >&2
 		exit 1
 	}
-	# With the commit in it, which each run records.
-	go build -buildvcs=auto -o bin/waggle ./cmd/waggle
+	# With the commit in it, which each run records; without C, so that it is the
+	# same program where there is no C compiler.
+	CGO_ENABLED=0 go build -buildvcs=auto -o bin/waggle ./cmd/waggle
 }
 
 sweep() {

@@ -30,7 +30,7 @@ const (
 var watched = []string{
 	results.OperationRate, results.Throughput, results.LatencyP50, results.LatencyP99, results.CPUPerOperation,
 	results.CopiesPerByte, results.UserToKernelPerByte, results.KernelToUserPerByte, results.InKernelPerByte,
-	results.InUserPerByte, results.CopiedPerOperation, results.SyscallsPerOperation, results.PayloadPerOperation,
+	results.InUserPerByte, results.SyscallsPerOperation, results.PayloadPerOperation,
 }
 
 func watchedMetrics() []results.Metric {

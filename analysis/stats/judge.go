@@ -187,6 +187,9 @@ func SameCount(a, b float64) bool { return math.Abs(b-a) <= countTolerance*max(a
 
 func decideTiming(m results.Metric, c *Comparison) (Verdict, string) {
 	noise, effect := *c.Noise, Effect(c.Ratio.Value)
+	if m.Exact && SameCount(c.Baseline.Median, c.Treatment.Median) {
+		return NoDifference, fmt.Sprintf("both %.4g %s, counted", c.Baseline.Median, m.Unit)
+	}
 	if c.AdjustedP <= Alpha && excludesEqual(*c.Ratio) && effect > noise {
 		return direction(m, 1, c.Ratio.Value), fmt.Sprintf("%.3gx [%.3g, %.3g], p = %.2g, A/A noise %.1f %%",
 			c.Ratio.Value, c.Ratio.Low, c.Ratio.High, c.AdjustedP, 100*noise)

@@ -42,7 +42,7 @@ func TestRunRefusesWhatItCantDo(t *testing.T) {
 		{"no such file", []string{"run", "./nonsense.yaml"}},
 		{"given twice", []string{"run", "read-path", "read-path"}},
 		{`effort "huge" is unknown`, []string{"run", "read-path", "--effort", "huge"}},
-		{"choose one of copy", []string{"run", "read-path", "--set", "read=teleport"}},
+		{"read=teleport: choose one of", []string{"run", "read-path", "--set", "read=teleport"}},
 		{"none of the chosen experiments has it", []string{"run", "read-path", "--set", "rate=5"}},
 		{"--resume needs --out", []string{"run", "read-path", "--resume"}},
 	} {

@@ -19,6 +19,7 @@ func gatewayCommand() *cli.Command {
 		Usage: "serve the file system over HTTP and WebDAV, with pages for people",
 		Flags: clientFlags(
 			&cli.StringFlag{Name: "address", Value: "127.0.0.1:9440", Usage: "serve HTTP on `ADDRESS`; there is no authentication"},
+			&cli.StringFlag{Name: "control-address", Value: "127.0.0.1:0", Usage: "serve control calls on `ADDRESS`"},
 			&cli.StringFlag{Name: "relay", Value: "copy", Usage: "pass bodies on by data path `NAME`; \"none\" reads and verifies them"},
 			&cli.IntFlag{Name: "max-connections", Value: 1024, Usage: "refuse connections above `N`"},
 			&cli.StringFlag{Name: "max-upload", Value: "1TiB", Usage: "refuse uploads above `BYTES`"},
@@ -47,7 +48,7 @@ func runGateway(c *cli.Context) error {
 	}
 	return withClient(c, client.Options{}, func(cl *client.Client) error {
 		g, err := gateway.New(gateway.Config{
-			Client: cl, Address: c.String("address"), Relay: c.String("relay"), ReadPath: c.String("read"),
+			Client: cl, Address: c.String("address"), ControlAddress: c.String("control-address"), Relay: c.String("relay"), ReadPath: c.String("read"),
 			Log: slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)), Version: version(),
 			MaxConnections: c.Int("max-connections"), MaxUpload: sizes["max-upload"], MinRate: sizes["min-rate"],
 			HeaderTimeout: c.Duration("header-timeout"), IdleTimeout: c.Duration("idle-timeout"),
@@ -55,7 +56,7 @@ func runGateway(c *cli.Context) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.App.Writer, "gateway: http://%s, relay=%s\n", g.Address(), c.String("relay"))
+		_, err = fmt.Fprintf(c.App.Writer, "gateway: http://%s, control on %s, relay=%s\n", g.Address(), g.ControlAddress(), c.String("relay"))
 		return errors.Join(err, g.Serve(c.Context))
 	})
 }

@@ -44,6 +44,7 @@ import (
 	"time"
 
 	"golang.org/x/time/rate"
+	"google.golang.org/grpc"
 
 	"waggle/dfs/client"
 	"waggle/dfs/datapath"
@@ -61,6 +62,8 @@ const NoRelay = "none"
 type Config struct {
 	Client  *client.Client
 	Address string // to serve HTTP on; default "127.0.0.1:9440"
+	// ControlAddress is where to tell over gRPC what was counted; "" is nowhere.
+	ControlAddress string
 	// Relay names the relay path, default "copy", or NoRelay.
 	Relay string
 	// ReadPath names the chunk servers' side of it; default "copy".
@@ -115,6 +118,9 @@ type Gateway struct {
 	web       *http.Server
 	handed    *handedOver
 
+	controlListener *net.TCPListener // nil without control calls, as control
+	control         *grpc.Server
+
 	ctx    context.Context // ends when the gateway is to stop
 	cancel context.CancelFunc
 	// bodies is the context of bodies on their way, which may go on for a while.
@@ -163,6 +169,9 @@ func (g *Gateway) listen() (err error) {
 	if err != nil {
 		return errors.Join(fmt.Errorf("name the gateway's uploads: %w", err), g.listener.Close())
 	}
+	if err := g.listenControl(); err != nil {
+		return errors.Join(err, g.listener.Close())
+	}
 	g.uploads = uploadsRoot + "/" + host + "-" + g.Address()
 	g.handed = newHandedOver(g.listener.Addr())
 	g.web = g.newServer()
@@ -177,8 +186,11 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	if err := g.client.RemoveAll(ctx, g.uploads); err != nil && ctx.Err() == nil {
 		return errors.Join(fmt.Errorf("remove what uploads were left behind: %w", err), g.close())
 	}
-	ended := make(chan error, 2)
+	ended := make(chan error, 3)
 	go func() { ended <- g.accept() }()
+	if g.control != nil {
+		go func() { ended <- g.serveControl() }()
+	}
 	go func() { ended <- g.web.Serve(g.handed) }()
 	var err error
 	select {
@@ -205,6 +217,7 @@ func (g *Gateway) close() error {
 	g.handed.Close()
 	g.cancelBodies()
 	g.web.Close()
+	g.closeControl()
 	g.closeAll()
 	<-done
 	return errors.Join(err, g.closeRelay())

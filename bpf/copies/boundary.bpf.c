@@ -19,20 +19,17 @@
 
 char LICENSE[] SEC("license") = "GPL";
 
-/* The kernel's struct pt_regs of x86-64 from r10 on: an ABI (ptrace shows it). */
-struct call_registers {
-	__u64 r10, r9, r8, ax, cx, dx, si, di, number, ip, cs;
-};
-#define OFFSET_OF_R10 (7 * 8)
 #define CS_OF_32_BIT_PROGRAMS 0x23
+
+#define REGISTER(name) READ(struct pt_regs, (void *)ctx->args[0], name)
 
 SEC("raw_tp/sys_exit")
 int account_system_call(struct bpf_raw_tracepoint_args *ctx)
 {
 	struct move_key key = {};
-	struct call_registers r;
 	struct activity *activity;
 	__s64 result = ctx->args[1];
+	__u64 number;
 	__u16 role;
 
 	if (!current_role(&role))
@@ -41,63 +38,62 @@ int account_system_call(struct bpf_raw_tracepoint_args *ctx)
 	if (!activity)
 		return 0;
 	activity->system_calls++;
-	if (bpf_probe_read_kernel(&r, sizeof(r), (void *)ctx->args[0] + OFFSET_OF_R10))
-		return 0;
-	if ((r.cs & 0xffff) == CS_OF_32_BIT_PROGRAMS) {
+	if ((REGISTER(cs) & 0xffff) == CS_OF_32_BIT_PROGRAMS) {
 		COUNT_LOSS(compat);
 		return 0;
 	}
 	key.role = role;
-	key.operation = r.number;
+	number = REGISTER(orig_ax);
+	key.operation = number;
 
-	switch (r.number) {
+	switch (number) {
 	case __NR_read:
 	case __NR_pread64:
 	case __NR_readv:
 	case __NR_preadv:
 	case __NR_preadv2:
-		add_input(&key, r.di, result);
+		add_input(&key, REGISTER(di), result);
 		return 0;
 	case __NR_write:
 	case __NR_pwrite64:
 	case __NR_writev:
 	case __NR_pwritev:
 	case __NR_pwritev2:
-		add_output(&key, r.di, result);
+		add_output(&key, REGISTER(di), result);
 		return 0;
 	case __NR_recvfrom:
-		add_receive(&key, r.di, r.r10, result, r.dx);
+		add_receive(&key, REGISTER(di), REGISTER(r10), result, REGISTER(dx));
 		return 0;
 	case __NR_recvmsg:
-		add_receive_message(&key, r.di, r.si, r.dx, result);
+		add_receive_message(&key, REGISTER(di), REGISTER(si), REGISTER(dx), result);
 		return 0;
 	case __NR_recvmmsg:
-		add_receive_many(&key, r.di, r.si, r.r10, result);
+		add_receive_many(&key, REGISTER(di), REGISTER(si), REGISTER(r10), result);
 		return 0;
 	case __NR_sendto:
-		add_send(&key, r.di, r.r10, result);
+		add_send(&key, REGISTER(di), REGISTER(r10), result);
 		return 0;
 	case __NR_sendmsg:
-		add_send(&key, r.di, r.dx, result);
+		add_send(&key, REGISTER(di), REGISTER(dx), result);
 		return 0;
 	case __NR_sendmmsg:
-		add_send_many(&key, r.di, r.si, r.r10, result);
+		add_send_many(&key, REGISTER(di), REGISTER(si), REGISTER(r10), result);
 		return 0;
 	case __NR_sendfile:
-		add_moved(&key, r.si, r.di, result);
+		add_moved(&key, REGISTER(si), REGISTER(di), result);
 		return 0;
 	case __NR_splice:
 	case __NR_copy_file_range:
-		add_moved(&key, r.di, r.dx, result);
+		add_moved(&key, REGISTER(di), REGISTER(dx), result);
 		return 0;
 	case __NR_tee:
-		add_moved(&key, r.di, r.si, result);
+		add_moved(&key, REGISTER(di), REGISTER(si), result);
 		return 0;
 	case __NR_vmsplice:
-		add_vmsplice(&key, r.di, result);
+		add_vmsplice(&key, REGISTER(di), result);
 		return 0;
 	case __NR_mmap:
-		add_mapping(&key, r.si, r.r10, r.r8, result);
+		add_mapping(&key, REGISTER(si), REGISTER(r10), REGISTER(r8), result);
 		return 0;
 	case __NR_process_vm_readv:
 		key.from = KIND_PROCESS;

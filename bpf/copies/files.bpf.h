@@ -29,19 +29,19 @@ struct file_facts {
 
 static __always_inline __u16 socket_kind(struct file *file, struct sock **sock)
 {
-	struct socket *socket = BPF_CORE_READ(file, private_data);
-	struct sock *found = BPF_CORE_READ(socket, sk);
+	struct socket *socket = READ(struct file, file, private_data);
+	struct sock *found = READ(struct socket, socket, sk);
 	__u16 family, type;
 
-	family = BPF_CORE_READ(found, __sk_common.skc_family);
-	type = BPF_CORE_READ(socket, type);
+	family = READ(struct sock, found, __sk_common.skc_family);
+	type = READ(struct socket, socket, type);
 	*sock = found;
 	return KIND_SOCKET | (family & 0xff) << 4 | (type & 0xf);
 }
 
 static __always_inline __u16 character_kind(struct inode *inode)
 {
-	switch (BPF_CORE_READ(inode, i_rdev)) {
+	switch (READ(struct inode, inode, i_rdev)) {
 	case MEMORY_DEVICE(3): /* null */
 	case MEMORY_DEVICE(5): /* zero */
 	case MEMORY_DEVICE(7): /* full */
@@ -50,28 +50,35 @@ static __always_inline __u16 character_kind(struct inode *inode)
 	return KIND_CHARACTER;
 }
 
+/* Since 6.16 anonymous inodes call themselves regular files. */
+static __always_inline bool is_anonymous(struct inode *inode)
+{
+	struct super_block *super = READ(struct inode, inode, i_sb);
+
+	return READ(struct super_block, super, s_magic) == ANON_INODE_FS_MAGIC;
+}
+
 static __noinline void describe_file(struct file *file, struct file_facts *facts)
 {
-	struct inode *inode = BPF_CORE_READ(file, f_inode);
+	struct inode *inode = READ(struct file, file, f_inode);
 
-	switch (BPF_CORE_READ(inode, i_mode) & S_IFMT) {
+	switch (READ(struct inode, inode, i_mode) & S_IFMT) {
 	case S_IFSOCK:
 		facts->kind = socket_kind(file, &facts->sock);
 		return;
 	case S_IFIFO:
 		facts->kind = KIND_PIPE;
-		facts->writable = BPF_CORE_READ(file, f_mode) & FMODE_WRITE;
+		facts->writable = READ(struct file, file, f_mode) & FMODE_WRITE;
 		return;
 	case S_IFREG:
 		facts->kind = KIND_REGULAR;
-		facts->direct = BPF_CORE_READ(file, f_flags) & O_DIRECT;
-		/* Since 6.16 anonymous inodes call themselves regular files. */
-		if (BPF_CORE_READ(inode, i_sb, s_magic) == ANON_INODE_FS_MAGIC)
+		facts->direct = READ(struct file, file, f_flags) & O_DIRECT;
+		if (is_anonymous(inode))
 			facts->kind = KIND_ANONYMOUS;
 		return;
 	case S_IFBLK:
 		facts->kind = KIND_BLOCK;
-		facts->direct = BPF_CORE_READ(file, f_flags) & O_DIRECT;
+		facts->direct = READ(struct file, file, f_flags) & O_DIRECT;
 		return;
 	case S_IFCHR:
 		facts->kind = character_kind(inode);

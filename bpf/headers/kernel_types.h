@@ -154,6 +154,22 @@ struct io_kiocb___with_task {
 	struct task_struct *task;
 };
 
+/* Registers of a task at a system call, on x86-64 */
+
+struct pt_regs {
+	unsigned long r10, r8, dx, si, di, orig_ax, cs;
+};
+
 #pragma clang attribute pop
+
+/* Since Linux 6.2: makes an address a pointer that a program may follow without
+ * a helper. It costs nothing: the kernel replaces the call by a move. */
+extern void *bpf_rdonly_cast(const void *address, __u32 btf_id) __ksym __weak;
+
+/* A field of the kernel structure at an address; zero if nothing is there. */
+#define READ(type, address, field)                                                                \
+	(bpf_rdonly_cast ?                                                                        \
+		 ((type *)bpf_rdonly_cast(address, bpf_core_type_id_kernel(type)))->field :       \
+		 BPF_CORE_READ((type *)(address), field))
 
 #endif

@@ -119,6 +119,12 @@ func checkNumbers(v reflect.Value, name string) error {
 				return err
 			}
 		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			if err := checkNumbers(v.Index(i), fmt.Sprintf("%s[%d]", name, i)); err != nil {
+				return err
+			}
+		}
 	case reflect.Int, reflect.Int64:
 		if v.Int() < 0 {
 			return fmt.Errorf("%s is negative: %d", name, v.Int())

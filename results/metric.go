@@ -40,6 +40,7 @@ func (m Metric) Format(v float64) string {
 const (
 	Throughput           = "throughput"
 	OperationRate        = "operation_rate"
+	SustainedRate        = "sustained_rate"
 	LatencyP50           = "latency_p50"
 	LatencyP90           = "latency_p90"
 	LatencyP99           = "latency_p99"
@@ -67,6 +68,13 @@ var metrics = []Metric{
 		Of: func(r *Record) (float64, bool) { return value(r.ThroughputBytesPerSecond) }},
 	{Name: OperationRate, Unit: "op/s", Label: "operations per second", HigherBetter: true, BenchUnit: "op/s",
 		Of: func(r *Record) (float64, bool) { return value(r.OperationsPerSecond) }},
+	{Name: SustainedRate, Unit: "op/s", Label: "highest load sustained", HigherBetter: true, BenchUnit: "sustained-op/s",
+		Of: func(r *Record) (float64, bool) {
+			if r.Search == nil {
+				return 0, false
+			}
+			return r.Search.SustainedOperationsPerSecond, true
+		}},
 	latency(LatencyP50, "p50-sec", "median latency", func(l *Latency) float64 { return l.P50 }),
 	latency(LatencyP90, "p90-sec", "90th percentile latency", func(l *Latency) float64 { return l.P90 }),
 	latency(LatencyP99, "p99-sec", "99th percentile latency", func(l *Latency) float64 { return l.P99 }),

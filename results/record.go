@@ -65,6 +65,11 @@ type Record struct {
 	// keep; absent in a closed loop.
 	OfferedOperationsPerSecond *float64 `json:"offered_operations_per_second,omitempty"`
 
+	// Search is that of a trial that searched for the highest sustainable rate.
+	// Such a trial has no rates and latencies of its own, and no costs: they would
+	// be those of a mixture of rates.
+	Search *Search `json:"search,omitempty"`
+
 	Latency *Latency `json:"latency_seconds,omitempty"`
 	// LatencyHistogram is an HdrHistogram of nanoseconds in its V2 compressed
 	// encoding, base64.

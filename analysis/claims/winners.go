@@ -23,7 +23,7 @@ func (j *judge) winners(t Test) TestOutcome {
 	for _, experiment := range w.Experiments {
 		groups, _ := j.measured(experiment)
 		for _, factor := range pathFactors {
-			pairs = append(pairs, j.bestOfBoth(groups, factor, m)...)
+			pairs = append(pairs, j.catalogue.BestOfBoth(groups, factor, m)...)
 		}
 	}
 	if len(pairs) == 0 {
@@ -50,14 +50,17 @@ func (j *judge) winners(t Test) TestOutcome {
 	return o.decide(Reproduced, reason)
 }
 
-// bestOfBoth pairs, for each setting of all other factors, the eBPF path with
-// the best median with the best of the other paths.
-func (j *judge) bestOfBoth(groups []stats.Group, factor string, m results.Metric) []stats.Pair {
+// PathFactors gives the factors whose levels are data paths.
+func PathFactors() []string { return pathFactors }
+
+// BestOfBoth pairs, for each setting of all other factors, the eBPF path with
+// the best median with the best of the other paths. Controls are no paths.
+func (c *Catalogue) BestOfBoth(groups []stats.Group, factor string, m results.Metric) []stats.Pair {
 	var order []string
 	rivals := map[string]*stats.Pair{}
 	for _, g := range stats.Main(groups) {
 		level, ok := g.Cell[factor].(string)
-		if !ok || slices.Contains(j.catalogue.Controls, level) || len(g.Sample(m)) == 0 {
+		if !ok || slices.Contains(c.Controls, level) || len(g.Sample(m)) == 0 {
 			continue
 		}
 		setting := g.Cell.Without(factor).String()
@@ -66,7 +69,7 @@ func (j *judge) bestOfBoth(groups []stats.Group, factor string, m results.Metric
 			order = append(order, setting)
 		}
 		side := &rivals[setting].Baseline
-		if slices.Contains(j.catalogue.EBPF[factor], level) {
+		if slices.Contains(c.EBPF[factor], level) {
 			side = &rivals[setting].Treatment
 		}
 		if side.Records == nil || beats(m, g, *side) {

@@ -59,7 +59,7 @@ func (s *selection) barRows(p panel, fill func(line series, g stats.Group) (barR
 	var rows []barRow
 	for _, level := range levels {
 		if level != nil && len(levels) > 2 {
-			rows = append(rows, barRow{heading: FactorName(s.spec.X) + " " + LevelText(s.spec.X, level)})
+			rows = append(rows, barRow{heading: Capital(FactorLevel(s.spec.X, level))})
 		}
 		for _, line := range p.series {
 			for _, g := range line.groups {
@@ -122,13 +122,59 @@ func barPlots(panels [][]barRow, q quantity) (plots []*plot.Plot, rowHeight vg.L
 	}
 	x := linearScale(q, 0, largest*textAllows)
 	for _, rows := range panels {
-		p := newPlot()
-		x.apply(&p.X)
-		nameRows(p, rows, longest)
-		p.Add(verticalGrid(), &barPlotter{rows, x})
-		plots = append(plots, p)
+		plots = append(plots, rowPlot(rows, longest, x, func(v float64) string { return ThreeDigits(x.at(v)) }))
 	}
-	return plots, vg.Length(longest)*barPitch + barsAxis, nil
+	return plots, rowsHeight(longest), nil
+}
+
+// dotsLogAbove is the ratio of largest to smallest value from which dots stand on
+// a logarithmic axis: on a linear one all but the largest would be in one heap.
+// Bars never do, since their length has to mean something.
+const dotsLogAbove = 8
+
+// dotPlot draws rows of dots, the axis about so wide, and marks limits behind them.
+func dotPlot(rows []barRow, q quantity, width vg.Length, limits ...float64) (*plot.Plot, error) {
+	values := slices.Clone(limits)
+	drawn := false
+	for _, r := range rows {
+		if r.total != nil {
+			values = append(values, r.total.Low, r.total.Median, r.total.High)
+			drawn = true
+		}
+	}
+	if !drawn {
+		return nil, ErrNoData
+	}
+	var x scale
+	write := q.text
+	if smallest, largest := extremes(values); largest < dotsLogAbove*smallest || largest == 0 {
+		x = linearScale(q, 0, largest*textAllows)
+		write = func(v float64) string { return ThreeDigits(x.at(v)) }
+	} else {
+		x = logScale(q, values)
+		x.max += (x.max - x.min) * (textAllows - 1)
+		x.thin(float64(width), func(text string) float64 { return float64(textStyle(tickSize, black).Width(text)) })
+	}
+	var marks []plot.Plotter
+	for _, v := range limits {
+		marks = append(marks, limitLine{at: x.at(v), upright: true})
+	}
+	return rowPlot(rows, len(rows), x, write, marks...), nil
+}
+
+// rowsHeight is what a plot of so many rows takes.
+func rowsHeight(rows int) vg.Length { return vg.Length(rows)*barPitch + barsAxis }
+
+// rowPlot is a plot of rows with marks behind them. Write gives the number that
+// stands with each row.
+func rowPlot(rows []barRow, longest int, x scale, write func(float64) string, marks ...plot.Plotter) *plot.Plot {
+	p := newPlot()
+	x.apply(&p.X)
+	nameRows(p, rows, longest)
+	p.Add(verticalGrid())
+	p.Add(marks...)
+	p.Add(&barPlotter{rows, x, write})
+	return p
 }
 
 func verticalGrid() plot.Plotter {
@@ -152,8 +198,9 @@ func nameRows(p *plot.Plot, rows []barRow, longest int) {
 
 // barPlotter draws rows of bars.
 type barPlotter struct {
-	rows []barRow
-	x    scale
+	rows  []barRow
+	x     scale
+	write func(float64) string
 }
 
 func (b *barPlotter) Plot(canvas draw.Canvas, p *plot.Plot) {
@@ -177,7 +224,7 @@ func (b *barPlotter) Plot(canvas draw.Canvas, p *plot.Plot) {
 		}
 		text := r.why
 		if text == "" {
-			text = ThreeDigits(b.x.at(r.value))
+			text = b.write(r.value)
 		}
 		drawBeside(canvas, textStyle(noteSize, black), vg.Point{X: toX(b.x.at(r.end())) + 4, Y: toY(y)}, text)
 	}
@@ -238,7 +285,7 @@ func barsApart(s *selection, q quantity, fill func(series, stats.Group) (barRow,
 }
 
 func joinTitles(titles ...string) string {
-	return strings.Join(slices.DeleteFunc(titles, func(t string) bool { return t == "" }), ", ")
+	return Capital(strings.Join(slices.DeleteFunc(titles, func(t string) bool { return t == "" }), ", "))
 }
 
 // barGrid arranges bar plots: few side by side, more below each other.
@@ -263,7 +310,7 @@ func dotChart(s *selection, axis horizontal, names ...string) (*chart, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &chart{grid: grid{wide: true}}
+	c := &chart{grid: grid{wide: len(places) > 1}}
 	for _, name := range names {
 		m := metricNamed(name)
 		if !s.drawable(m) {
@@ -274,19 +321,19 @@ func dotChart(s *selection, axis horizontal, names ...string) (*chart, error) {
 		for _, p := range places {
 			before := rows
 			rows = p.selection.dotRows(m)
-			plots, height, err := barPlots([][]barRow{rows}, quantityOf(m))
+			dots, err := dotPlot(rows, quantityOf(m), dotsWidth(len(places)))
 			if errors.Is(err, ErrNoData) {
 				continue
 			}
 			if err != nil {
 				return nil, err
 			}
-			plots[0].Title.Text = printable(p.title)
-			if len(row) > 0 && slices.EqualFunc(before, rows, func(a, b barRow) bool { return a.name == b.name && a.heading == b.heading }) {
-				plots[0].Y.Tick.Marker = plot.ConstantTicks(nil) // the names stand on the left
+			dots.Title.Text = printable(joinTitles(p.title))
+			if len(row) > 0 && sameRows(before, rows) {
+				dots.Y.Tick.Marker = plot.ConstantTicks(nil) // the names stand on the left
 			}
-			c.grid.rowHeight = max(c.grid.rowHeight, height)
-			row = append(row, plots[0])
+			c.grid.rowHeight = max(c.grid.rowHeight, rowsHeight(len(rows)))
+			row = append(row, dots)
 		}
 		if len(row) == 0 {
 			continue
@@ -297,29 +344,49 @@ func dotChart(s *selection, axis horizontal, names ...string) (*chart, error) {
 	if len(c.metrics) == 0 {
 		return nil, ErrNoData
 	}
-	c.caption = s.unplaced(axis)
+	c.caption = s.unplaced(axis, c.metrics)
 	c.alt = altText(s, "Dots with error bars", c.metrics)
 	return c, nil
 }
 
+// sameRows reports whether two plots have the same names on their left.
+func sameRows(a, b []barRow) bool {
+	return slices.EqualFunc(a, b, func(a, b barRow) bool { return a.name == b.name && a.heading == b.heading })
+}
+
+// dotsWidth is about how wide the axis of each of so many plots beside each
+// other is.
+func dotsWidth(columns int) vg.Length {
+	if columns == 1 {
+		return singleColumn - 2*axisAllows
+	}
+	return (doubleColumn - 2*axisAllows) / vg.Length(columns)
+}
+
 // costDots shows what one operation costs, a column a cost.
 func costDots(s *selection) (*chart, error) {
-	c := &chart{grid: grid{wide: true, plots: [][]*plot.Plot{nil}}}
-	for _, name := range []string{results.LatencyP50, results.CPUPerOperation, results.SyscallsPerOperation, results.CopiedPerOperation} {
+	return dots(s, results.LatencyP50, results.CPUPerOperation, results.SyscallsPerOperation, results.CopiedPerOperation)
+}
+
+// dots has a row a series and a column a metric.
+func dots(s *selection, names ...string) (*chart, error) {
+	c := &chart{grid: grid{plots: [][]*plot.Plot{nil}}}
+	for _, name := range names {
 		m := metricNamed(name)
 		if !s.drawable(m) {
-			continue // the experiment didn't measure this cost
+			continue // the experiment didn't measure it
 		}
-		plots, height, err := barPlots([][]barRow{s.dotRows(m)}, quantityOf(m))
+		rows := s.dotRows(m)
+		dots, err := dotPlot(rows, quantityOf(m), dotsWidth(len(names)))
 		if err != nil {
 			return nil, err
 		}
 		if len(c.metrics) > 0 {
-			plots[0].Y.Tick.Marker = plot.ConstantTicks(nil) // the names stand on the left
+			dots.Y.Tick.Marker = plot.ConstantTicks(nil) // the names stand on the left
 		}
 		c.metrics = append(c.metrics, m)
-		c.grid.rowHeight = height
-		c.grid.plots[0] = append(c.grid.plots[0], plots[0])
+		c.grid.rowHeight = rowsHeight(len(rows))
+		c.grid.plots[0] = append(c.grid.plots[0], dots)
 	}
 	if len(c.metrics) == 0 {
 		return nil, ErrNoData

@@ -59,7 +59,10 @@ func copyBars(s *selection) (*chart, error) {
 		return nil, err
 	}
 	c := &chart{metrics: copyMetrics(s), grid: plots, legend: copyLegend(roles, used)}
-	if blind := s.kernelBlind(m); len(blind) > 0 {
+	switch blind := s.kernelBlind(m); {
+	case len(blind) == len(s.names):
+		c.warnings = append(c.warnings, "Copies inside the kernel were not counted.")
+	case len(blind) > 0:
 		c.warnings = append(c.warnings, "Copies inside the kernel were not counted for "+strings.Join(blind, ", ")+".")
 	}
 	c.alt = altText(s, "Stacked bars, by direction and role,", c.metrics[:1])
@@ -73,6 +76,8 @@ func copyMetrics(s *selection) []results.Metric {
 	var metrics []results.Metric
 	for _, name := range names {
 		if m := metricNamed(name); s.drawable(m) {
+			m.Label = m.Label[strings.LastIndex(m.Label, ",")+1:] // the first column says of what
+			m.Label = strings.TrimSpace(m.Label)
 			metrics = append(metrics, m)
 		}
 	}

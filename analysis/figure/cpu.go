@@ -44,7 +44,7 @@ var roleColours = map[string]color.RGBA{"chunk": blue, "client": vermillion, "ga
 func cpuBars(basis costBasis) func(*selection) (*chart, error) {
 	return func(s *selection) (*chart, error) {
 		m := metricNamed(basis.total)
-		roles := s.cpuRoles()
+		roles := s.visibleRoles(basis)
 		var used []string
 		plots, err := barsApart(s, quantityOf(m), func(_ series, g stats.Group) (barRow, bool) {
 			total := stats.Summarize(g.Sample(m))
@@ -76,6 +76,7 @@ func cpuBars(basis costBasis) func(*selection) (*chart, error) {
 		}
 		c.legend = append(c.legend, legendEntry{name: "whole machine", style: totalStyle, markerOnly: true})
 		c.table = s.table(append(c.metrics, basis.columns(roles)...))
+		c.caption = []string{"Each part is its own median; crosses are the whole machine's, with their intervals."}
 		c.alt = altText(s, "Stacked bars by role", c.metrics)
 		return c, nil
 	}
@@ -114,6 +115,20 @@ func cpuFill(name string) filling {
 		return filling{c, noHatch}
 	}
 	return filling{skyBlue, levelHatch}
+}
+
+// visibleShare of a cell's processor time is the least that a role must have had
+// in any cell to be told apart. What idle roles spend goes to the rest.
+const visibleShare = 0.01
+
+func (s *selection) visibleRoles(basis costBasis) []string {
+	total := metricNamed(basis.total)
+	return slices.DeleteFunc(s.cpuRoles(), func(role string) bool {
+		own := metricNamed(basis.role(role))
+		return !slices.ContainsFunc(s.groups, func(g stats.Group) bool {
+			return stats.Summarize(g.Sample(own)).Median >= visibleShare*stats.Summarize(g.Sample(total)).Median && len(g.Sample(own)) > 0
+		})
+	})
 }
 
 func (s *selection) cpuRoles() []string {

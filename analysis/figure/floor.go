@@ -2,6 +2,7 @@ package figure
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,23 +23,81 @@ func floorRatio(s *selection) (*chart, error) {
 		return nil, err
 	}
 	baseline := cmp.Or(s.spec.Baseline, floorLevel)
-	c := &chart{metrics: []results.Metric{s.rateMetric()}, grid: grid{rowHeight: linesHeight}}
+	c := &chart{metrics: []results.Metric{s.rateMetric()}}
 	panels, table := s.shares(baseline, axis, c.metrics[0])
 	if len(table.Rows) == 0 {
 		return nil, fmt.Errorf("no cell has a %s=%s beside it to be compared with: %w", s.spec.Series, baseline, ErrNoData)
 	}
 	c.table = table
-	c.grid.plots = [][]*plot.Plot{sharePlots(s, baseline, axis, panels)}
+	if s.tooFewForLines() {
+		err = c.shareDots(s, baseline, panels)
+	} else {
+		c.shareLines(s, baseline, axis, panels)
+	}
+	if err != nil {
+		return nil, err
+	}
+	c.findings = shareFindings(s, baseline, panels)
+	c.alt = fmt.Sprintf("Line chart of %s as a share of %s, by %s. The numbers are in the table.",
+		c.metrics[0].Label, baseline, strings.ToLower(FactorName(s.spec.X)))
+	return c, nil
+}
+
+// shareLines draws the shares as lines over the x factor.
+func (c *chart) shareLines(s *selection, baseline string, axis horizontal, panels [][]curve) {
+	c.grid = grid{rowHeight: linesHeight, plots: [][]*plot.Plot{sharePlots(s, baseline, axis, panels)}}
 	foldPanels(c, s, axis)
 	drawn := map[string]bool{}
 	for _, k := range slices.Concat(panels...) {
 		drawn[k.name] = true
 	}
 	c.legend = append(s.legend(drawn), legendEntry{name: baseline, style: limitStyle})
-	c.findings = shareFindings(s, baseline, panels)
-	c.alt = fmt.Sprintf("Line chart of %s as a share of %s, by %s. The numbers are in the table.",
-		c.metrics[0].Label, baseline, strings.ToLower(FactorName(s.spec.X)))
-	return c, nil
+}
+
+// shareDots draws a plot a place on the x axis, where there are too few for lines.
+func (c *chart) shareDots(s *selection, baseline string, panels [][]curve) error {
+	q := shareQuantity(baseline)
+	levels := stats.Levels(s.groups, s.experiment, s.spec.X)
+	var row []*plot.Plot
+	var before []barRow
+	for _, level := range levels {
+		rows := s.shareRows(panels, LevelText(s.spec.X, level))
+		p, err := dotPlot(rows, q, dotsWidth(len(levels)), 1)
+		if errors.Is(err, ErrNoData) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		p.Title.Text = printable(joinTitles(FactorLevel(s.spec.X, level)))
+		if len(row) > 0 && sameRows(before, rows) {
+			p.Y.Tick.Marker = plot.ConstantTicks(nil) // the names stand on the left
+		}
+		before = rows
+		c.grid.rowHeight = max(c.grid.rowHeight, rowsHeight(len(rows)))
+		row = append(row, p)
+	}
+	c.grid.plots = [][]*plot.Plot{row}
+	c.legend = []legendEntry{{name: baseline, style: limitStyle}}
+	return nil
+}
+
+// shareRows are the shares at one place, under the titles of the panels.
+func (s *selection) shareRows(panels [][]curve, place string) []barRow {
+	var rows []barRow
+	for i, curves := range panels {
+		if title := s.panels[i].title; title != "" {
+			rows = append(rows, barRow{heading: title})
+		}
+		for _, k := range curves {
+			for _, p := range k.points {
+				if p.name == place {
+					rows = append(rows, barRow{name: k.name, dot: &k.style, value: p.y, total: &stats.Summary{N: 1, Median: p.y, Low: p.low, High: p.high}})
+				}
+			}
+		}
+	}
+	return rows
 }
 
 // shares compares every group with the baseline, and gives the curves of each
@@ -67,6 +126,10 @@ func (s *selection) shares(baseline string, axis horizontal, m results.Metric) (
 	return panels, t
 }
 
+func shareQuantity(baseline string) quantity {
+	return quantity{"Share of " + baseline, []unit{{"%", 0.01}}}
+}
+
 func sharePlots(s *selection, baseline string, axis horizontal, panels [][]curve) []*plot.Plot {
 	highest := 1.0
 	for _, k := range slices.Concat(panels...) {
@@ -74,14 +137,14 @@ func sharePlots(s *selection, baseline string, axis horizontal, panels [][]curve
 			highest = max(highest, p.high)
 		}
 	}
-	y := linearScale(quantity{"Share of " + baseline, []unit{{"%", 0.01}}}, 0, highest)
+	y := linearScale(shareQuantity(baseline), 0, highest)
 	var row []*plot.Plot
 	for i, curves := range panels {
 		p := newPlot()
 		p.Title.Text = printable(s.panels[i].title)
 		axis.scale.apply(&p.X)
 		y.apply(&p.Y)
-		p.Add(gridLines(), limitLine{y.at(1)})
+		p.Add(gridLines(), limitLine{at: y.at(1)})
 		addCurves(p, y, curves, axis.nominal)
 		row = append(row, p)
 	}
@@ -142,12 +205,19 @@ func (s *selection) shareOf(baseline string, g stats.Group, m results.Metric) (s
 
 func percent(ratio float64) string { return ThreeDigits(100*ratio) + " %" }
 
-var limitStyle = style{colour: black, dashes: []vg.Length{4, 2}, marker: noMarker{}}
+var limitStyle = style{colour: grey, dashes: []vg.Length{4, 2}, marker: noMarker{}}
 
 // limitLine marks a value across the whole plot.
-type limitLine struct{ y float64 }
+type limitLine struct {
+	at      float64
+	upright bool
+}
 
 func (l limitLine) Plot(canvas draw.Canvas, p *plot.Plot) {
-	_, toY := p.Transforms(&canvas)
-	canvas.StrokeLine2(limitStyle.line(), canvas.Min.X, toY(l.y), canvas.Max.X, toY(l.y))
+	toX, toY := p.Transforms(&canvas)
+	if l.upright {
+		canvas.StrokeLine2(limitStyle.line(), toX(l.at), canvas.Min.Y, toX(l.at), canvas.Max.Y)
+		return
+	}
+	canvas.StrokeLine2(limitStyle.line(), canvas.Min.X, toY(l.at), canvas.Max.X, toY(l.at))
 }

@@ -2,15 +2,11 @@ package figure
 
 import (
 	"fmt"
-	"strings"
+	"slices"
 
 	"waggle/analysis/stats"
 	"waggle/results"
 )
-
-// sustained is the share of an offered load that has to be carried out for the
-// load to count as sustainable; the rest is how exactly a short trial can tell.
-const sustained = 0.97
 
 // offeredLoad is the rate that an open-loop trial was asked to keep.
 var offeredLoad = results.Metric{
@@ -26,14 +22,53 @@ var offeredLoad = results.Metric{
 // latency draws the median and the 99th percentile: over the load offered where
 // the trials had a rate set, over a factor otherwise.
 func latency(s *selection) (*chart, error) {
-	if !s.drawable(offeredLoad) {
+	sustained := metricNamed(results.SustainedRate)
+	switch {
+	case !s.drawable(offeredLoad) && s.drawable(sustained):
+		s.spec.X = "" // there is nothing but what searches found
+		return dots(s, results.SustainedRate)
+	case !s.drawable(offeredLoad):
 		return linesOf(results.LatencyP50, results.LatencyP99)(s)
-	}
-	if s.spec.X == "" {
+	case s.spec.X == "":
 		return nil, fmt.Errorf("it needs an x factor: the one that sets the offered load")
+	case s.drawable(sustained):
+		return latencyBesideKnees(s)
 	}
+	return latencyWithRings(s)
+}
+
+// latencyBesideKnees is for runs whose trials searched for the highest load that
+// is sustained.
+func latencyBesideKnees(s *selection) (*chart, error) {
+	sustained := metricNamed(results.SustainedRate)
+	axis := s.loadAxis(slices.Concat(s.values(offeredLoad), s.values(sustained)))
+	c, err := lineChart(s, axis, results.LatencyP50, results.LatencyP99)
+	if err != nil {
+		return nil, err
+	}
+	for row, m := range c.metrics {
+		for i := range s.panels {
+			p := c.grid.panel(row, len(s.panels), i)
+			s.addKnees(p, i, axis)
+			if m.Name == results.LatencyP99 {
+				p.Add(s.limitMark(axis.valueScale(quantityOf(m), s.values(m))))
+			}
+		}
+	}
+	c.legend = append(c.legend, legendEntry{name: "highest load sustained", style: kneeStyle})
+	c.caption = append(c.caption, fmt.Sprintf("Sustained: at least %.0f %% carried out and the 99th percentile within %s (dashed); searched for in every repetition.",
+		100*results.SustainedShare, quantityOf(metricNamed(results.LatencyP99)).text(results.SustainedP99.Seconds())))
+	c.findings = []string{"Highest load sustained: " + s.searchedText() + "."}
+	c.table = s.table(append([]results.Metric{sustained, metricNamed(results.OperationRate)}, c.metrics...))
+	c.metrics = append([]results.Metric{sustained}, c.metrics...)
+	return c, nil
+}
+
+// latencyWithRings is for runs with a few loads, of which the highest that was
+// sustained is ringed.
+func latencyWithRings(s *selection) (*chart, error) {
 	knees, saturated := s.knees()
-	axis := s.loadAxis()
+	axis := s.loadAxis(s.values(offeredLoad))
 	axis.ringed = func(g stats.Group) bool {
 		knee, ok := knees[s.curveName(g)]
 		offered, _ := offeredBy(g)
@@ -43,7 +78,8 @@ func latency(s *selection) (*chart, error) {
 	if err != nil {
 		return nil, err
 	}
-	c.caption = append(c.caption, fmt.Sprintf("Ringed: the highest load sustained (%.0f %% carried out).", 100*sustained))
+	c.caption = append(c.caption, fmt.Sprintf("Ringed: the highest load sustained (at least %.0f %% carried out, the 99th percentile within %s).",
+		100*results.SustainedShare, quantityOf(metricNamed(results.LatencyP99)).text(results.SustainedP99.Seconds())))
 	c.findings = []string{"Highest load sustained: " + s.kneeText(knees, saturated) + "."}
 	c.table = s.table(append([]results.Metric{offeredLoad, metricNamed(results.OperationRate)}, c.metrics...))
 	return c, nil
@@ -54,8 +90,7 @@ func offeredBy(g stats.Group) (float64, bool) {
 	return sum.Median, sum.N > 0
 }
 
-func (s *selection) loadAxis() horizontal {
-	loads := s.values(offeredLoad)
+func (s *selection) loadAxis(loads []float64) horizontal {
 	smallest, largest := extremes(loads)
 	q := quantity{"Offered load", quantityOf(offeredLoad).units}
 	sc := linearScale(q, 0, largest)
@@ -74,50 +109,4 @@ func (s *selection) curveName(g stats.Group) string {
 		return s.seriesName(g)
 	}
 	return FactorLevel(s.spec.Panel, g.Cell[s.spec.Panel]) + ": " + s.seriesName(g)
-}
-
-// knees finds for each curve the highest load that it sustained, and below
-// which it sustained every load: one lucky trial beyond the knee isn't it. A
-// curve that isn't saturated sustained all that was offered.
-func (s *selection) knees() (knees map[string]float64, saturated map[string]bool) {
-	knees, saturated = map[string]float64{}, map[string]bool{}
-	failed := map[string]float64{}
-	rate := metricNamed(results.OperationRate)
-	for _, g := range s.groups {
-		offered, ok := offeredBy(g)
-		achieved := stats.Summarize(g.Sample(rate))
-		if !ok || achieved.N == 0 || achieved.Median >= sustained*offered {
-			continue
-		}
-		if lowest, ok := failed[s.curveName(g)]; !ok || offered < lowest {
-			failed[s.curveName(g)] = offered
-			saturated[s.curveName(g)] = true
-		}
-	}
-	for _, g := range s.groups {
-		name := s.curveName(g)
-		offered, ok := offeredBy(g)
-		if ok && (!saturated[name] || offered < failed[name]) {
-			knees[name] = max(knees[name], offered)
-		}
-	}
-	return knees, saturated
-}
-
-func (s *selection) kneeText(knees map[string]float64, saturated map[string]bool) string {
-	var each []string
-	for _, p := range s.panels {
-		for _, line := range p.series {
-			name := s.curveName(line.groups[0])
-			text := "none"
-			if knee, ok := knees[name]; ok {
-				text = quantityOf(offeredLoad).tickText(knee)
-				if !saturated[name] {
-					text = "at least " + text
-				}
-			}
-			each = append(each, name+" "+text)
-		}
-	}
-	return strings.Join(each, ", ")
 }

@@ -27,6 +27,13 @@ type grid struct {
 	wide      bool // as wide as a page, whatever the number of columns
 }
 
+// panel finds the plot of the i-th of so many panels in a row, after folding.
+func (g grid) panel(row, panels, i int) *plot.Plot {
+	columns := len(g.plots[0])
+	folded := (panels + columns - 1) / columns // rows that one row became
+	return g.plots[row*folded+i/columns][i%columns]
+}
+
 // legendEntry explains one line, or one filling.
 type legendEntry struct {
 	name string

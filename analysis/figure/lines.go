@@ -124,16 +124,16 @@ func lineChart(s *selection, axis horizontal, names ...string) (*chart, error) {
 	}
 	foldPanels(c, s, axis)
 	c.legend = s.legend(drawn)
-	c.caption = s.unplaced(axis)
+	c.caption = s.unplaced(axis, c.metrics)
 	c.alt = altText(s, "Line chart", c.metrics)
 	return c, nil
 }
 
 // unplaced names the series with numbers that have no place on the x axis.
-func (s *selection) unplaced(axis horizontal) []string {
+func (s *selection) unplaced(axis horizontal, metrics []results.Metric) []string {
 	without := map[string]bool{}
 	for _, g := range s.groups {
-		if _, ok := axis.at(g); !ok && len(g.Records) > 0 {
+		if _, ok := axis.at(g); !ok && s.measured(g, metrics) {
 			without[s.curveName(g)] = true
 		}
 	}
@@ -292,7 +292,7 @@ func scaling(s *selection) (*chart, error) {
 		}
 		drawn = true
 		start.y = y
-		panelPlot(c.grid.plots, i).Add(start)
+		c.grid.panel(0, len(s.panels), i).Add(start)
 	}
 	if drawn {
 		c.legend = append(c.legend, legendEntry{name: "perfect scaling", style: perfectStyle})
@@ -306,11 +306,6 @@ var perfectStyle = style{colour: grey, dashes: []vg.Length{1, 2}, marker: noMark
 type noMarker struct{}
 
 func (noMarker) DrawGlyph(*draw.Canvas, draw.GlyphStyle, vg.Point) {}
-
-// panelPlot finds the plot of the i-th panel after folding.
-func panelPlot(plots [][]*plot.Plot, i int) *plot.Plot {
-	return plots[i/len(plots[0])][i%len(plots[0])]
-}
 
 // values are all that is drawn of a metric, ends of intervals included.
 func (s *selection) values(m results.Metric) []float64 {

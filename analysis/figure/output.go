@@ -6,11 +6,13 @@ import (
 	"html"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
 
 	"codeberg.org/go-pdf/fpdf"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/text/encoding/charmap"
 	"gonum.org/v1/plot/font"
 	"gonum.org/v1/plot/vg"
@@ -102,12 +104,12 @@ func WriteAll(dir string, figures []*Figure) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("write figures: %w", err)
 	}
+	var group errgroup.Group
+	group.SetLimit(runtime.GOMAXPROCS(0))
 	for _, f := range figures {
-		if err := f.write(dir); err != nil {
-			return err
-		}
+		group.Go(func() error { return f.write(dir) })
 	}
-	return nil
+	return group.Wait()
 }
 
 func (f *Figure) write(dir string) error {

@@ -1,6 +1,7 @@
 package figure
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strconv"
@@ -61,6 +62,18 @@ func (q quantity) text(v float64) string {
 	return strings.TrimSpace(ThreeDigits(v/u.size) + spaced(u.name))
 }
 
+// interval writes a value with its bounds, all in one unit.
+func (q quantity) interval(v, low, high float64) string {
+	if v == 0 && low == 0 && high == 0 {
+		return "0"
+	}
+	u := q.unitFor(v)
+	if v == 0 {
+		u = q.unitFor(high)
+	}
+	return fmt.Sprintf("%s [%s, %s]", strings.TrimSpace(ThreeDigits(v/u.size)+spaced(u.name)), ThreeDigits(low/u.size), ThreeDigits(high/u.size))
+}
+
 // spaced puts a blank before a unit that is a word: "3 MB/s", but "3/s" and
 // "3 k/s".
 func spaced(unit string) string {
@@ -81,6 +94,8 @@ func ThreeDigits(v float64) string {
 		return strconv.FormatFloat(v, 'f', 1, 64)
 	case a >= 0.01:
 		return strconv.FormatFloat(v, 'f', 2, 64)
+	case a < 1e-4:
+		return "<0.0001"
 	}
 	return strconv.FormatFloat(v, 'g', 2, 64)
 }

@@ -107,7 +107,7 @@ func (s *selection) apart() ([]placeOnX, error) {
 		if err != nil {
 			return nil, err
 		}
-		places = append(places, placeOnX{FactorName(s.spec.X) + " " + LevelText(s.spec.X, level), at})
+		places = append(places, placeOnX{FactorLevel(s.spec.X, level), at})
 	}
 	return places, nil
 }
@@ -220,6 +220,11 @@ func (s *selection) seriesName(g stats.Group) string {
 // drawable reports whether any group measured the metric.
 func (s *selection) drawable(m results.Metric) bool {
 	return slices.ContainsFunc(s.groups, func(g stats.Group) bool { return len(g.Sample(m)) > 0 })
+}
+
+// measured reports whether a group measured any of the metrics.
+func (s *selection) measured(g stats.Group, metrics []results.Metric) bool {
+	return slices.ContainsFunc(metrics, func(m results.Metric) bool { return len(g.Sample(m)) > 0 })
 }
 
 // rateMetric is throughput, or where no bytes were moved operations per second.
@@ -339,7 +344,7 @@ func metricCells(g stats.Group, metrics []results.Metric) []string {
 func summaryText(sum stats.Summary, m results.Metric, g stats.Group) string {
 	if sum.N > 0 {
 		q := quantityOf(m)
-		return fmt.Sprintf("%s [%s, %s]", q.text(sum.Median), q.text(sum.Low), q.text(sum.High))
+		return q.interval(sum.Median, sum.Low, sum.High)
 	}
 	if _, not := g.Unsupported(); not {
 		return "unsupported"
@@ -347,5 +352,5 @@ func summaryText(sum stats.Summary, m results.Metric, g stats.Group) string {
 	if len(g.Records) == 0 {
 		return "no valid trial"
 	}
-	return "not measured"
+	return "–"
 }

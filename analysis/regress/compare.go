@@ -28,7 +28,7 @@ const (
 // watched are the metrics that are compared: every count, and those timings
 // that between them cover speed, tail and cost. More would ask the same again.
 var watched = []string{
-	results.OperationRate, results.Throughput, results.LatencyP50, results.LatencyP99, results.CPUPerOperation,
+	results.OperationRate, results.SustainedRate, results.Throughput, results.LatencyP50, results.LatencyP99, results.CPUPerOperation,
 	results.CopiesPerByte, results.UserToKernelPerByte, results.KernelToUserPerByte, results.InKernelPerByte,
 	results.InUserPerByte, results.SyscallsPerOperation, results.PayloadPerOperation,
 }

@@ -34,16 +34,15 @@ type place struct {
 }
 
 // conclude compares the series of a figure with its baseline, all comparisons
-// of the figure judged together.
-//
-// The against line says what is compared with what.
-func conclude(run *results.Run, f *figure.Figure) (against string, sentences []Sentence, warnings []string) {
+// of the figure judged together. It returns what to know before believing it.
+func (f *Figure) conclude(run *results.Run) (warnings []string) {
 	if f.Spec.Kind == "crossover" || f.Spec.Kind == "floor-ratio" {
-		return "", nil, nil // these find their own words
+		return nil // these find their own words
 	}
-	c := comparer{run: run, figure: f, metric: f.Metrics[0]}
+	c := comparer{run: run, figure: f.Figure, metric: f.Metrics[0]}
 	contests := c.contests()
 	for _, contest := range contests {
+		f.strength = max(f.strength, contest.largest(stats.Better), contest.largest(stats.Worse))
 		for _, p := range contest.places {
 			if p.comparison.Baseline.N == 0 || p.comparison.Treatment.N == 0 {
 				continue // said where the cell is listed as left out
@@ -57,14 +56,15 @@ func conclude(run *results.Run, f *figure.Figure) (against string, sentences []S
 		}
 	}
 	if len(contests) == 0 {
-		return "", nil, nil
+		return nil
 	}
 	baseline := figure.LevelText(f.Spec.Series, c.baseline)
 	if c.baseline == floorLevel {
 		baseline = "the floor (the same transfer without a file system)"
 	}
-	against = fmt.Sprintf("On this machine, against %s, by %s:", baseline, c.metric.Label)
-	return against, c.sentences(contests), warnings
+	f.Against = fmt.Sprintf("On this machine, against %s, by %s:", baseline, c.metric.Label)
+	f.Conclusions = c.sentences(contests)
+	return warnings
 }
 
 type comparer struct {
@@ -107,8 +107,17 @@ func chooseBaseline(spec results.FigureSpec, levels []any) any {
 
 // against finds the contests of one level with the baseline.
 func (c *comparer) against(level any) []contest {
-	spec := c.figure.Spec
-	pairs := stats.PairUp(c.groups, results.Cell{spec.Series: c.baseline}, results.Cell{spec.Series: level})
+	series := c.figure.Spec.Series
+	pairs := stats.PairUp(c.groups, results.Cell{series: c.baseline}, results.Cell{series: level})
+	contests := c.gather(slices.DeleteFunc(pairs, c.elsewhere))
+	for i := range contests {
+		contests[i].treatment = level
+	}
+	return contests
+}
+
+// gather makes a contest of the pairs in each surrounding.
+func (c *comparer) gather(pairs []stats.Pair) []contest {
 	varying := c.varying()
 	var contests []contest
 	index := map[string]int{}
@@ -118,11 +127,27 @@ func (c *comparer) against(level any) []contest {
 		if !ok {
 			i = len(contests)
 			index[surrounding] = i
-			contests = append(contests, contest{treatment: level, surrounding: surrounding})
+			contests = append(contests, contest{surrounding: surrounding})
 		}
-		contests[i].places = append(contests[i].places, place{x: pair.Treatment.Cell[spec.X], pair: pair})
+		contests[i].places = append(contests[i].places, place{x: c.placeOf(pair), pair: pair})
 	}
 	return contests
+}
+
+// elsewhere reports that neither side measures the metric in any of its trials:
+// others of the figure's cells do.
+func (c *comparer) elsewhere(pair stats.Pair) bool {
+	silent := func(g stats.Group) bool { return len(g.Records) > 0 && len(g.Sample(c.metric)) == 0 }
+	return silent(pair.Baseline) && silent(pair.Treatment)
+}
+
+// placeOf is where on the figure's x axis a pair is. What a search found is
+// nowhere: it is a place on that axis itself.
+func (c *comparer) placeOf(pair stats.Pair) any {
+	if c.metric.Name == results.SustainedRate {
+		return nil
+	}
+	return pair.Treatment.Cell[c.figure.Spec.X]
 }
 
 // varying are the factors, besides series and x, that have several levels.
@@ -432,7 +457,7 @@ type Answer struct {
 // These keep the opening short: how many conclusions of an experiment it has at
 // most, and how many findings of a figure.
 const (
-	mostConclusions = 8
+	mostConclusions = 6
 	mostFindings    = 3
 )
 

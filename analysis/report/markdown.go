@@ -17,6 +17,10 @@ func (r *Report) Markdown() []byte {
 	if cost := ledgerCost(r.Environment); cost != "" {
 		fmt.Fprintf(&b, "\nThe copy ledger: %s.\n", cost)
 	}
+	if len(r.InShort) > 0 {
+		fmt.Fprintf(&b, "\n## Does eBPF pay on this machine?\n\nThe best eBPF path against the best of the others, the clearest first:\n\n")
+		writeSentences(&b, r.InShort)
+	}
 	for _, e := range r.Experiments {
 		fmt.Fprintf(&b, "\n## %s\n", escape(e.Question))
 		for _, a := range e.Answers {

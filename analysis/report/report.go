@@ -11,6 +11,7 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -29,7 +30,9 @@ type Report struct {
 	Environment results.Environment
 	// Trials counts the records; Invalid and Unsupported are among them.
 	Trials, Invalid, Unsupported int
-	Experiments                  []Experiment
+	// InShort says where eBPF pays on this machine and where it doesn't.
+	InShort     []Sentence
+	Experiments []Experiment
 	// Rejected are the cells that gave no numbers in some or all trials.
 	Rejected []Rejected
 	Warnings []Warning
@@ -67,6 +70,8 @@ type Figure struct {
 	// Conclusions compare the series with the baseline, which Against names.
 	Against     string
 	Conclusions []Sentence
+	// strength is the largest factor by which anything was won or lost, or 0.
+	strength float64
 	// Repeated says that the report's opening has the conclusions.
 	Repeated bool
 	// Method says how the numbers were come by.
@@ -101,6 +106,10 @@ func Make(run *results.Run, figures []*figure.Figure, skipped []figure.Skipped) 
 		r.Experiments = append(r.Experiments, e)
 		r.addRejected(run, planned.Name)
 	}
+	var err error
+	if r.InShort, err = inShort(run, r.Experiments); err != nil {
+		return nil, err
+	}
 	if run.Environment.Dirty {
 		r.warn("The program was built from a changed working tree: its commit doesn't say what ran")
 	}
@@ -108,6 +117,17 @@ func Make(run *results.Run, figures []*figure.Figure, skipped []figure.Skipped) 
 		return nil, fmt.Errorf("make report: the run has no records: run or resume it first")
 	}
 	return r, nil
+}
+
+// ByStrength gives the experiments, those with the clearest outcome first.
+func (r *Report) ByStrength() []Experiment {
+	strength := func(e Experiment) (most float64) {
+		for _, f := range e.Figures {
+			most = max(most, f.strength)
+		}
+		return most
+	}
+	return slices.SortedStableFunc(slices.Values(r.Experiments), func(a, b Experiment) int { return cmp.Compare(strength(b), strength(a)) })
 }
 
 // Write writes a report's files into the run directory.
@@ -126,11 +146,12 @@ func (r *Report) Write(dir string) error {
 }
 
 func (r *Report) addFigure(run *results.Run, f *figure.Figure) Figure {
-	against, conclusions, warnings := conclude(run, f)
+	drawn := Figure{Figure: f, Method: method(run, f)}
+	warnings := drawn.conclude(run)
 	for _, w := range append(warnings, f.Warnings...) {
 		r.warn(w, f.Spec.Title)
 	}
-	return Figure{Figure: f, Against: against, Conclusions: conclusions, Method: method(run, f)}
+	return drawn
 }
 
 // warn adds a warning, and the figure it is about if it is about one.

@@ -109,6 +109,22 @@ func TestTheStrongestComesFirstAndTheUndecidedTogether(t *testing.T) {
 	require.Regexp(t, `^make no difference above \S+ % at every size\.$`, r.Experiments[0].Answers[0].Points[3].Text)
 }
 
+func TestTheFirstLinesSayWhereAnotherPathBeatsEBPF(t *testing.T) {
+	r := makeReport(t, sweep(10, 0.01, map[string][]float64{
+		"copy": {1e9, 1e9, 1e9}, "sockmap+copy": {1e9, 2e9, 2e9}, "sockmap+mmap": {0.9e9, 2.5e9, 2.1e9}, "shortcircuit": {8e9, 7e9, 6e9},
+	}))
+	require.Len(t, r.InShort, 1)
+	require.Equal(t, "read:", r.InShort[0].Subject)
+	require.Regexp(t, `^read=sockmap\+copy or sockmap\+mmap against shortcircuit, by throughput: loses at every size, by 2\.\d+× \[.*\] at \S+ \S+ to (8|7)\.\d+× \[.*\] at 4 KiB\.$`, r.InShort[0].Text)
+	page := pageOf(t, r)
+	require.Less(t, strings.Index(page, "against shortcircuit, by throughput: loses"), strings.Index(page, "On this machine, against copy"))
+
+	r = makeReport(t, sweep(10, 0.01, map[string][]float64{"copy": {1e9, 1e9, 1e9}, "sockmap+copy": {1e9, 1e9, 1e9}}))
+	require.Equal(t, []Sentence{{"No difference, or too noisy to tell:", "read."}}, r.InShort)
+	r = makeReport(t, sweep(10, 0.01, map[string][]float64{"copy": {1e9, 1e9, 1e9}}))
+	require.Empty(t, r.InShort, "without an eBPF path there is nothing to say about it")
+}
+
 func TestNothingIsClaimedBelowTheNoise(t *testing.T) {
 	for name, run := range map[string]*results.Run{
 		"same":             sweep(10, 0.02, map[string][]float64{"copy": {1e9, 1e9, 1e9}, "sendfile": {1e9, 1e9, 1e9}}),

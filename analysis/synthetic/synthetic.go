@@ -121,7 +121,7 @@ func Realistic(t testing.TB) *results.Run {
 			{Kind: "cpu-per-operation", Title: "CPU per operation", X: "topology", Series: "read", Where: results.Cell{"size_bytes": 4 * kib}},
 		},
 	}
-	rates := []any{1000.0, 5000.0, 10000.0, 15000.0, 20000.0, 30000.0, 40000.0}
+	rates := []any{1000.0, 5000.0, 10000.0, 15000.0, 20000.0, 30000.0, 40000.0, "search"}
 	load := results.PlannedExperiment{
 		Name: "read-load", Question: "How much load can a chunk server take?", Effort: "full", Repetitions: 6,
 		Factors: []results.Factor{{Name: "rate", Levels: rates}, {Name: "read", Levels: []any{"copy", "sendfile", "sockmap"}}},
@@ -208,7 +208,11 @@ func (s *maker) loads(e results.PlannedExperiment) {
 		for _, rate := range e.Factors[0].Levels {
 			for _, path := range e.Factors[1].Levels {
 				s.add(e.Name, rep, results.Cell{"rate": rate, "read": path}, func(r *results.Record) {
-					offered := rate.(float64)
+					offered, isNumber := rate.(float64)
+					if !isNumber {
+						r.Search = &results.Search{SustainedOperationsPerSecond: s.noisy(capacity[path]), P99LimitSeconds: results.SustainedP99.Seconds()}
+						return
+					}
 					achieved := min(offered, capacity[path])
 					s.rate(r, 4*kib, achieved*4*kib)
 					r.OfferedOperationsPerSecond = &offered

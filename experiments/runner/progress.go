@@ -82,6 +82,9 @@ func outcome(r results.Record) string {
 }
 
 func rate(r results.Record) string {
+	if r.Search != nil {
+		return fmt.Sprintf("sustains %s operations/s", humanize.Comma(int64(r.Search.SustainedOperationsPerSecond)))
+	}
 	return fmt.Sprintf("%s operations/s, p50 %v, p99 %v", humanize.Comma(int64(*r.OperationsPerSecond)), since(r.Latency.P50), since(r.Latency.P99))
 }
 

@@ -131,12 +131,16 @@ func (o *Options) Plan() ([]*spec.Plan, error) {
 // Estimate is about how long plans take, without what is unsupported here.
 func Estimate(plans []*spec.Plan) time.Duration {
 	const stageStart, trialExtra, operation = 2 * time.Second, 80 * time.Millisecond, 50 * time.Microsecond
+	const searchSteps = 10
 	total := time.Duration(0)
 	stages := map[stageKey]bool{}
 	for _, p := range plans {
 		trial := p.Trial.WarmUp + p.Trial.Duration + time.Duration(p.Trial.Operations)*operation + trialExtra
 		total += trial * time.Duration(len(p.Cells)*p.Trial.Repetitions)
 		for _, c := range p.Cells {
+			if c.Parameters.SearchRate {
+				total += (searchSteps - 1) * p.Trial.Duration * time.Duration(p.Trial.Repetitions)
+			}
 			stages[keyOf(c.Parameters)] = true
 		}
 	}

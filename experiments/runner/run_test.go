@@ -148,6 +148,44 @@ func TestEveryKindOfWorkload(t *testing.T) {
 	requireNothingLeft(t, o)
 }
 
+// searching has a cell that searches, of the file system and of the floor.
+const searching = `
+name: searching
+question: How much load is sustained?
+metrics: [cpu, copies]
+fixed: {workload: lookup, files: 50, size_bytes: 100, clients: 2, rate: search}
+factors:
+  lookup: [udp, floor]
+control: {lookup: udp}
+trials:
+  smoke: {repetitions: 1, seconds: 0.02}
+  quick: {repetitions: 1, seconds: 0.02}
+  full: {repetitions: 1, seconds: 0.02}
+`
+
+// A search gives a rate, how it came by it, and no numbers of a mixture of rates.
+func TestASearchGivesTheRateAlone(t *testing.T) {
+	o := optionsFor(t, searching)
+	_, err := Run(t.Context(), o)
+	require.NoError(t, err)
+	run, err := results.Open(o.Out)
+	require.NoError(t, err)
+	require.Len(t, run.Records, 3)
+	for _, r := range run.Records {
+		require.True(t, r.Valid, r.Reason)
+		require.Positive(t, r.Search.SustainedOperationsPerSecond)
+		require.NotEmpty(t, r.Search.Steps)
+		require.Positive(t, *r.Operations)
+		require.Nil(t, r.OperationsPerSecond)
+		require.Nil(t, r.ThroughputBytesPerSecond)
+		require.Nil(t, r.Latency)
+		require.Empty(t, r.LatencyHistogram)
+		require.Nil(t, r.CPU)
+		require.Nil(t, r.Copies)
+	}
+	requireNothingLeft(t, o)
+}
+
 // stopAfter ends a run's context when so many trials are done.
 type stopAfter struct {
 	Progress

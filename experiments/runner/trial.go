@@ -8,14 +8,19 @@ import (
 	"strings"
 	"time"
 
-	"waggle/experiments/spec"
 	"waggle/experiments/workload"
 	"waggle/results"
 )
 
 // trialPatience is how long a trial may take beyond the time that it is meant
 // to: an open loop that lags, its data set, and reading back what was written.
-func trialPatience(t spec.Trial) time.Duration { return 2*time.Minute + 5*(t.WarmUp+t.Duration) }
+func trialPatience(t planned) time.Duration {
+	loops := time.Duration(1)
+	if t.cell.Parameters.SearchRate {
+		loops = workload.MaxSearchSteps
+	}
+	return 2*time.Minute + 5*(t.plan.Trial.WarmUp+loops*t.plan.Trial.Duration)
+}
 
 // record runs one trial. An error means that the run can't go on; whatever goes
 // wrong with the trial alone is in its record.
@@ -75,7 +80,7 @@ var errStart = errors.New("start")
 // try runs a trial on a stage and fills in the record. The error says why the
 // trial is not valid.
 func (r *run) try(ctx context.Context, s *stage, t planned, record *results.Record) error {
-	ctx, cancel := context.WithTimeout(ctx, trialPatience(t.plan.Trial))
+	ctx, cancel := context.WithTimeout(ctx, trialPatience(t))
 	defer cancel()
 	j := &workload.Job{
 		Parameters: t.cell.Parameters, Seed: t.seed, Trial: t.number,
@@ -124,9 +129,14 @@ func (r *run) fill(record *results.Record, t planned, m *meter, got workload.Res
 	if err := fillRates(record, t, got); err != nil {
 		return err
 	}
-	record.CPU = m.spent()
 	grown := m.grown(got.Counters)
-	return errors.Join(m.fillCopies(record, grown), r.fillProof(record, t, grown))
+	if record.Search == nil {
+		record.CPU = m.spent()
+		if err := m.fillCopies(record, grown); err != nil {
+			return errors.Join(err, r.fillProof(record, t, grown))
+		}
+	}
+	return r.fillProof(record, t, grown)
 }
 
 func fillRates(record *results.Record, t planned, got workload.Result) error {
@@ -135,6 +145,9 @@ func fillRates(record *results.Record, t planned, got workload.Result) error {
 	}
 	perSecond, throughput := float64(got.Operations)/got.Seconds, float64(got.Bytes)/got.Seconds
 	record.Operations, record.PayloadBytes, record.Seconds = &got.Operations, &got.Bytes, &got.Seconds
+	if record.Search = got.Search; record.Search != nil {
+		return nil
+	}
 	record.OperationsPerSecond = &perSecond
 	if got.Bytes > 0 {
 		record.ThroughputBytesPerSecond = &throughput

@@ -47,6 +47,10 @@ const Floor = "floor"
 // when it has the answer to the last one.
 const ClosedLoop = "closed"
 
+// SearchedRate is the rate of a trial that searches for the highest rate that can
+// be kept: an open loop after the other, each as long as a trial of another rate.
+const SearchedRate = "search"
+
 // Parameters are what one cell runs with.
 type Parameters struct {
 	Workload, Topology  string
@@ -58,6 +62,7 @@ type Parameters struct {
 	Clients             int
 	// Rate is operations a second over all clients; 0 is a closed loop.
 	Rate         float64
+	SearchRate   bool // search for the highest rate instead
 	ChunkServers int
 	Replication  int
 	ChunkBytes   int64
@@ -104,7 +109,7 @@ var parameters = []parameter{
 	count("files", "files in the data set", 1, 1_000_000, 1, func(p *Parameters, n int) { p.Files = n }),
 	count("depth", "directories above each file", 1, wire.MaxComponents-2, 2, func(p *Parameters, n int) { p.Depth = n }),
 	count("clients", "concurrent clients", 1, 256, 1, func(p *Parameters, n int) { p.Clients = n }),
-	{name: "rate", what: "operations a second, or closed", fallback: ClosedLoop, parse: parseRate, set: setRate},
+	{name: "rate", what: "operations a second, or closed, or search for the highest that can be kept", fallback: ClosedLoop, parse: parseRate, set: setRate},
 	count("chunk_servers", "chunk servers", 1, wire.MaxReplicas, 1, func(p *Parameters, n int) { p.ChunkServers = n }),
 	count("replication", "replicas a chunk", 1, wire.MaxReplicas, 1, func(p *Parameters, n int) { p.Replication = n }),
 	size("chunk_bytes", "bytes a chunk", wire.MinChunkSize, wire.MaxChunkSize, wire.DefaultChunkSize,
@@ -192,12 +197,12 @@ func number(level any) (float64, bool) {
 const maxRate = 100e6
 
 func parseRate(level any, _ Paths) (any, error) {
-	if level == ClosedLoop {
+	if level == ClosedLoop || level == SearchedRate {
 		return level, nil
 	}
 	n, ok := number(level)
 	if !ok || n < 1 || n > maxRate {
-		return nil, fmt.Errorf("rate=%v: must be %q or operations a second, from 1 to %.0f", level, ClosedLoop, maxRate)
+		return nil, fmt.Errorf("rate=%v: must be %q, %q or operations a second, from 1 to %.0f", level, ClosedLoop, SearchedRate, maxRate)
 	}
 	return n, nil
 }
@@ -206,6 +211,7 @@ func setRate(p *Parameters, level any) {
 	if n, ok := level.(float64); ok {
 		p.Rate = n
 	}
+	p.SearchRate = level == SearchedRate
 }
 
 func parseBool(name string) func(level any, _ Paths) (any, error) {

@@ -127,6 +127,9 @@ func (p *Plan) expand() error {
 		if err != nil {
 			return fmt.Errorf("cell %s: %w", describe(p.Factors, levels), err)
 		}
+		if parameters.SearchRate && p.Trial.Duration == 0 {
+			return fmt.Errorf("cell %s: a search needs trials of so many seconds, not of so many operations", describe(p.Factors, levels))
+		}
 		p.Cells = append(p.Cells, Cell{Levels: levels, Parameters: parameters})
 	}
 	if len(p.Cells) == 0 {

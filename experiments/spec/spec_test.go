@@ -98,6 +98,7 @@ func TestParseErrorsAreOneLineThatHelps(t *testing.T) {
 		{"no repetitions", "repetitions: 5", "repetitions: 0", "repetitions=0: must be from 1 to 1000"},
 		{"effort without trials", "  quick: {repetitions: 5, seconds: 1}\n", "", "trials: effort quick is missing"},
 		{"figure factor", "x: size_bytes", "x: depth", "depth is no factor"},
+		{"search of so many operations", "files: 2", "files: 2, rate: search", "a search needs trials of so many seconds"},
 		{"combination", "random-read", "random-write", "read=floor goes with workload sequential-read, random-read only"},
 		{"size does not divide", "file_bytes: 8MiB", "file_bytes: 8000000", "size_bytes=65536 must divide file_bytes=8000000"},
 		{"replicas without servers", "files: 2", "replication: 2", "replication=2 needs as many chunk servers"},

@@ -28,6 +28,7 @@ type trial struct {
 	workers  []worker
 	moved    int64 // bytes of payload, those of the warm-up too
 	measured tally
+	search   *results.Search // of a trial that searches for a rate
 	counters map[string]int64
 }
 
@@ -113,7 +114,11 @@ func (t *trial) run(ctx context.Context, p pace) (tally, error) {
 // measure is the timed part.
 func (t *trial) measure(ctx context.Context) (err error) {
 	before := t.system.counters()
-	t.measured, err = t.run(ctx, pace{t.job.Parameters.Rate, t.job.Duration, t.job.Operations})
+	if t.job.Parameters.SearchRate {
+		err = t.findRate(ctx)
+	} else {
+		t.measured, err = t.run(ctx, pace{rate: t.job.Parameters.Rate, duration: t.job.Duration, operations: t.job.Operations})
+	}
 	t.counters = t.system.counters()
 	for name, n := range before {
 		t.counters[name] -= n
@@ -138,6 +143,7 @@ func (t *trial) finish(ctx context.Context) (Result, error) {
 		Histogram:  histogram,
 		Verified:   verified,
 		Counters:   t.counters,
+		Search:     t.search,
 	}, err
 }
 

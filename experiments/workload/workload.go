@@ -10,6 +10,7 @@
 //
 //   - pattern.go: what files contain, and the comparison with it.
 //   - loop.go: closed and open loops, and what they measure.
+//   - search.go: the highest rate that an open loop can keep.
 //   - blocks.go, small.go: the operations of each kind of workload.
 //   - system.go: what they are carried out on: the DFS (dfs.go) or the floor
 //     control (floor.go).
@@ -27,6 +28,7 @@ import (
 	"time"
 
 	"waggle/experiments/spec"
+	"waggle/results"
 )
 
 // Job is one trial, or the data set of one.
@@ -57,6 +59,9 @@ type Result struct {
 	Verified int64
 	// Counters are those of the client library, the measured part alone.
 	Counters map[string]int64
+	// Search is what a search for the highest sustainable rate found; the rest is
+	// then about all of its steps together.
+	Search *results.Search
 }
 
 var errWrongContent = errors.New("wrong content")

@@ -1,0 +1,102 @@
+package report
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"waggle/analysis/claims"
+	"waggle/analysis/figure"
+	"waggle/analysis/stats"
+	"waggle/results"
+)
+
+// race is what an experiment says about eBPF: the best eBPF path against the best
+// of the others, in each surrounding.
+type race struct {
+	experiment string
+	comparer   comparer
+	contest    contest
+}
+
+// inShort gives the report's first lines: where an eBPF path wins and where
+// another path beats it, by how much, the clearest first; and at the end, at
+// once, where nothing can be said.
+func inShort(run *results.Run, experiments []Experiment) ([]Sentence, error) {
+	catalogue, err := claims.Published()
+	if err != nil {
+		return nil, err
+	}
+	var races []race
+	for _, e := range experiments {
+		if len(e.Figures) > 0 {
+			races = append(races, racesOf(run, catalogue, e.Figures[0].Figure)...)
+		}
+	}
+	slices.SortStableFunc(races, func(a, b race) int { return cmp.Compare(b.strength(), a.strength()) })
+	var sentences []Sentence
+	var undecided []string
+	for _, r := range races {
+		switch {
+		case r.strength() > 0:
+			sentences = append(sentences, Sentence{Subject: r.experiment + ":", Text: r.text()})
+		default:
+			undecided = append(undecided, r.experiment+r.surrounding())
+		}
+	}
+	if len(undecided) > 0 {
+		sentences = append(sentences, Sentence{Subject: "No difference, or too noisy to tell:", Text: strings.Join(undecided, ", ") + "."})
+	}
+	return sentences, nil
+}
+
+// strength is the largest factor by which it was won or lost, 0 where neither was
+// found.
+func (r race) strength() float64 {
+	return max(r.contest.largest(stats.Better), r.contest.largest(stats.Worse))
+}
+
+func (r race) surrounding() string {
+	if r.contest.surrounding == "" {
+		return ""
+	}
+	return " (" + r.contest.surrounding + ")"
+}
+
+// racesOf finds the races of an experiment, by the main metric of a figure.
+func racesOf(run *results.Run, catalogue *claims.Catalogue, f *figure.Figure) []race {
+	var races []race
+	for _, factor := range claims.PathFactors() {
+		asked := *f
+		asked.Spec.Series = factor
+		c := comparer{run: run, figure: &asked, metric: f.Metrics[0]}
+		c.groups = stats.Where(stats.GroupRecords(run, f.Experiment.Name), f.Spec.Where)
+		c.groups = slices.DeleteFunc(c.groups, func(g stats.Group) bool { return g.Source != results.SourceMeasured })
+		contests := c.gather(catalogue.BestOfBoth(c.groups, factor, c.metric))
+		c.judge(contests)
+		for _, contest := range contests {
+			races = append(races, race{f.Experiment.Name, c, contest})
+		}
+	}
+	return races
+}
+
+// text says how a race ended where, and who ran.
+func (r race) text() string {
+	c, factor := r.comparer, r.comparer.figure.Spec.Series
+	var fast, slow []string
+	for _, p := range r.contest.places {
+		fast = appendNew(fast, figure.LevelText(factor, p.pair.Treatment.Cell[factor]))
+		slow = appendNew(slow, figure.LevelText(factor, p.pair.Baseline.Cell[factor]))
+	}
+	return fmt.Sprintf("%s=%s against %s%s, by %s: %s", factor, strings.Join(fast, " or "), strings.Join(slow, " or "),
+		r.surrounding(), c.metric.Label, c.text(r.contest, false))
+}
+
+func appendNew(list []string, s string) []string {
+	if slices.Contains(list, s) {
+		return list
+	}
+	return append(list, s)
+}

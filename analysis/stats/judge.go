@@ -23,6 +23,10 @@ const (
 	// Negligible is the relative difference below which an interval that
 	// includes "equal" is called no difference. It is 5 %.
 	Negligible = 0.05
+	// MostMargin is the most that "no difference" may leave open. Noise beyond it
+	// leaves a question undecided: that two things differ by less than a quarter
+	// is worth knowing, by less than three quarters isn't.
+	MostMargin = 0.25
 	// countTolerance is how far the repetitions of a counted metric may spread,
 	// relative to their median, and still be compared as a count: heartbeats and
 	// the odd control message are counted too.
@@ -195,7 +199,7 @@ func decideTiming(m results.Metric, c *Comparison) (Verdict, string) {
 			c.Ratio.Value, c.Ratio.Low, c.Ratio.High, c.AdjustedP, 100*noise)
 	}
 	margin := max(Negligible, noise)
-	if Effect(c.Ratio.Low) <= margin && Effect(c.Ratio.High) <= margin {
+	if margin <= MostMargin && Effect(c.Ratio.Low) <= margin && Effect(c.Ratio.High) <= margin {
 		return NoDifference, fmt.Sprintf("no difference above %.1f %%: %.3gx [%.3g, %.3g]",
 			100*margin, c.Ratio.Value, c.Ratio.Low, c.Ratio.High)
 	}

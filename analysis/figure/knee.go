@@ -79,11 +79,6 @@ func (k *kneeMarks) Plot(canvas draw.Canvas, p *plot.Plot) {
 	}
 }
 
-// limitMark marks the latency within which a load has to be carried out.
-func (s *selection) limitMark(y scale) plot.Plotter {
-	return limitLine{at: y.at(results.SustainedP99.Seconds())}
-}
-
 // knees finds for each curve the highest load that it sustained, and below
 // which it sustained every load: one lucky trial beyond the knee isn't it. A
 // curve that isn't saturated sustained all that was offered.

@@ -42,17 +42,14 @@ func latency(s *selection) (*chart, error) {
 func latencyBesideKnees(s *selection) (*chart, error) {
 	sustained := metricNamed(results.SustainedRate)
 	axis := s.loadAxis(slices.Concat(s.values(offeredLoad), s.values(sustained)))
+	axis.limits = map[string]float64{results.LatencyP99: results.SustainedP99.Seconds()}
 	c, err := lineChart(s, axis, results.LatencyP50, results.LatencyP99)
 	if err != nil {
 		return nil, err
 	}
-	for row, m := range c.metrics {
+	for row := range c.metrics {
 		for i := range s.panels {
-			p := c.grid.panel(row, len(s.panels), i)
-			s.addKnees(p, i, axis)
-			if m.Name == results.LatencyP99 {
-				p.Add(s.limitMark(axis.valueScale(quantityOf(m), s.values(m))))
-			}
+			s.addKnees(c.grid.panel(row, len(s.panels), i), i, axis)
 		}
 	}
 	c.legend = append(c.legend, legendEntry{name: "highest load sustained", style: kneeStyle})

@@ -43,6 +43,8 @@ type horizontal struct {
 	logY bool
 	// ringed says which groups to draw a ring around. It may be nil.
 	ringed func(stats.Group) bool
+	// limits are values of a metric, by its name, to mark across its plots.
+	limits map[string]float64
 }
 
 // factorAxis makes the x axis of the spec's factor.
@@ -117,7 +119,7 @@ func lineChart(s *selection, axis horizontal, names ...string) (*chart, error) {
 				drawn[k.name] = drawn[k.name] || len(k.points) > 0
 			}
 		}
-		c.grid.plots = append(c.grid.plots, plotRow(s, axis, quantityOf(m), row))
+		c.grid.plots = append(c.grid.plots, plotRow(s, axis, m, row))
 	}
 	if len(c.metrics) == 0 {
 		return nil, ErrNoData
@@ -160,8 +162,12 @@ func curvesOf(p panel, axis horizontal, m results.Metric) []curve {
 
 // plotRow draws panels side by side on one pair of scales, so that they can be
 // compared by eye.
-func plotRow(s *selection, axis horizontal, q quantity, panels [][]curve) []*plot.Plot {
+func plotRow(s *selection, axis horizontal, m results.Metric, panels [][]curve) []*plot.Plot {
 	var values []float64
+	limit, limited := axis.limits[m.Name]
+	if limited {
+		values = append(values, limit)
+	}
 	for _, curves := range panels {
 		for _, k := range curves {
 			for _, p := range k.points {
@@ -169,7 +175,7 @@ func plotRow(s *selection, axis horizontal, q quantity, panels [][]curve) []*plo
 			}
 		}
 	}
-	y := axis.valueScale(q, values)
+	y := axis.valueScale(quantityOf(m), values)
 	var plots []*plot.Plot
 	for i, curves := range panels {
 		p := newPlot()
@@ -177,6 +183,9 @@ func plotRow(s *selection, axis horizontal, q quantity, panels [][]curve) []*plo
 		axis.scale.apply(&p.X)
 		y.apply(&p.Y)
 		p.Add(gridLines())
+		if limited {
+			p.Add(limitLine{at: y.at(limit)})
+		}
 		addCurves(p, y, curves, axis.nominal)
 		plots = append(plots, p)
 	}

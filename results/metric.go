@@ -49,6 +49,7 @@ const (
 	LatencyMean          = "latency_mean"
 	CPUPerGB             = "cpu_per_gb"
 	CPUPerOperation      = "cpu_per_operation"
+	HostCPUPerGB         = "host_cpu_per_gb"
 	SoftIRQPerOperation  = "softirq_per_operation"
 	CopiesPerByte        = "copies_per_byte"
 	UserToKernelPerByte  = "user_to_kernel_per_byte"
@@ -122,7 +123,8 @@ var metrics = []Metric{
 func Metrics() []Metric { return metrics }
 
 // MetricNamed finds a metric by name. A role's own CPU time is asked for as
-// "cpu_per_gb_ROLE" or "cpu_per_operation_ROLE".
+// "cpu_per_gb_ROLE" or "cpu_per_operation_ROLE", that of all that a host did as
+// "host_cpu_per_gb_HOST".
 func MetricNamed(name string) (Metric, error) {
 	for _, m := range metrics {
 		if m.Name == name {
@@ -136,6 +138,10 @@ func MetricNamed(name string) (Metric, error) {
 	if role, ok := strings.CutPrefix(name, CPUPerOperation+"_"); ok && role != "" {
 		return Metric{Name: name, Unit: "CPU s/op", Label: role + " CPU seconds per operation", BenchUnit: role + "-cpu-sec/op",
 			Of: cpuPer(perOperation[float64], ofRole(role))}, nil
+	}
+	if host, ok := strings.CutPrefix(name, HostCPUPerGB+"_"); ok && host != "" {
+		return Metric{Name: name, Unit: "CPU s/GB", Label: "CPU seconds per GB of the " + host + "'s host", BenchUnit: host + "-host-cpu-sec/GB",
+			Of: cpuPer(perGB, ofHost(host))}, nil
 	}
 	return Metric{}, fmt.Errorf("there is no metric %q", name)
 }
@@ -182,6 +188,13 @@ func cpuPer(per func(*Record, *float64) (float64, bool), of func(*CPU) (float64,
 func ofRole(role string) func(*CPU) (float64, bool) {
 	return func(c *CPU) (float64, bool) {
 		seconds, ok := c.ByRole[role]
+		return seconds, ok
+	}
+}
+
+func ofHost(host string) func(*CPU) (float64, bool) {
+	return func(c *CPU) (float64, bool) {
+		seconds, ok := c.ByHost[host]
 		return seconds, ok
 	}
 }

@@ -95,13 +95,16 @@ type Latency struct {
 // CPU is the processor time of a trial in seconds. Total, User, System and
 // SoftIRQ are the whole machine's (source: /proc/stat), because kernel paths
 // move work out of the process that asked for it; ByRole is each role's own
-// processes (source: their cgroup or /proc/PID/stat).
+// processes (source: their cgroup or /proc/PID/stat). ByHost is all the work of
+// a host that had processors to itself: its processes, the kernel's soft
+// interrupts and threads (source: those processors' idle time, /proc/stat).
 type CPU struct {
 	Total   float64            `json:"total"`
 	User    float64            `json:"user"`
 	System  float64            `json:"system"`
 	SoftIRQ float64            `json:"softirq"`
 	ByRole  map[string]float64 `json:"by_role,omitempty"`
+	ByHost  map[string]float64 `json:"by_host,omitempty"`
 }
 
 // Copies is the copy ledger of a trial: bytes the CPU copied, by direction.

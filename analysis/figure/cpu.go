@@ -82,6 +82,59 @@ func cpuBars(basis costBasis) func(*selection) (*chart, error) {
 	}
 }
 
+const kernelTime = "rest of the host"
+
+// hostBars stacks the CPU time of a host that had processors to itself: that of
+// its processes, and what else its processors did. Its total is what the
+// processors were not idle, so that nothing that was done for the host is missing.
+func hostBars(s *selection) (*chart, error) {
+	host := s.host()
+	if host == "" {
+		return nil, ErrNoData
+	}
+	m, process := metricNamed(results.HostCPUPerGB+"_"+host), metricNamed(results.CPUPerGB+"_"+host)
+	process.Label = host + " process"
+	plots, err := barsApart(s, quantityOf(m), func(_ series, g stats.Group) (barRow, bool) {
+		total, own := stats.Summarize(g.Sample(m)), stats.Summarize(g.Sample(process)).Median
+		row := barRow{total: &total, value: total.Median, segments: []segment{{cpuFill(host), own}}}
+		if rest := total.Median - own; rest > 0 {
+			row.segments = append(row.segments, segment{cpuFill(kernelTime), rest})
+		}
+		return row, total.N > 0
+	})
+	if err != nil {
+		return nil, err
+	}
+	own, rest := cpuFill(host), cpuFill(kernelTime)
+	return &chart{
+		metrics: []results.Metric{m}, grid: plots,
+		legend: []legendEntry{{name: process.Label, fill: &own}, {name: kernelTime, fill: &rest},
+			{name: "whole host", style: totalStyle, markerOnly: true}},
+		caption: []string{"Whole host: all that the processors did on which only the " + host + "'s host runs and receives packets.",
+			"Its rest is soft interrupts and kernel threads; soft interrupts that interrupt a process are booked as the process's."},
+		table: s.table([]results.Metric{m, process}),
+		alt:   altText(s, "Stacked bars of process and kernel", []results.Metric{m}),
+	}, nil
+}
+
+// host is the first one that had processors to itself, or "".
+func (s *selection) host() string {
+	hosts := map[string]bool{}
+	for _, g := range s.groups {
+		for _, r := range g.Records {
+			if r.CPU != nil {
+				for host := range r.CPU.ByHost {
+					hosts[host] = true
+				}
+			}
+		}
+	}
+	for _, host := range slices.Sorted(maps.Keys(hosts)) {
+		return host
+	}
+	return ""
+}
+
 func (b costBasis) softIRQ() results.Metric {
 	total := metricNamed(b.total)
 	return results.Metric{Name: softIRQ, Unit: total.Unit, Label: softIRQ, Of: func(r *results.Record) (float64, bool) {
@@ -106,7 +159,7 @@ func (b costBasis) columns(roles []string) []results.Metric {
 
 func cpuFill(name string) filling {
 	switch name {
-	case softIRQ:
+	case softIRQ, kernelTime:
 		return filling{yellow, risingHatch}
 	case otherTime:
 		return filling{paleGrey, noHatch}

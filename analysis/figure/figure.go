@@ -98,6 +98,7 @@ var kinds = map[string]struct {
 	"latency-distribution": {"latency by percentile, from histograms", distribution, true},
 	"cpu":                  {"CPU seconds per GB by role, softirq included", cpuBars(perGB), false},
 	"cpu-per-operation":    {"CPU time per operation by role, softirq included", cpuBars(perOperation), false},
+	"host-cpu":             {"CPU seconds per GB of a host with processors of its own, processes and kernel", hostBars, false},
 	"copies":               {"copies per payload byte by direction and role", copyBars, false},
 	"lookup-cost":          {"what one lookup costs: time, CPU, system calls", costDots, true},
 	"floor-ratio":          {"share of the floor control's throughput that each path reaches", floorRatio, false},

@@ -97,7 +97,8 @@ func ledger(r *results.Record, chunk, client [4]float64) {
 func (s *maker) cpu(r *results.Record, chunk, client, softirq float64) {
 	gb := float64(*r.PayloadBytes) / 1e9
 	roles := map[string]float64{"chunk": s.noisy(chunk * gb), "client": s.noisy(client * gb), "meta": 0.005 * gb}
-	r.CPU = &results.CPU{Total: s.noisy((chunk + client + softirq + 0.05) * gb), User: 0.2 * gb, System: 0.5 * gb, SoftIRQ: s.noisy(softirq * gb), ByRole: roles}
+	r.CPU = &results.CPU{Total: s.noisy((chunk + client + softirq + 0.05) * gb), User: 0.2 * gb, System: 0.5 * gb, SoftIRQ: s.noisy(softirq * gb), ByRole: roles,
+		ByHost: map[string]float64{"chunk": roles["chunk"] + softirq/2*gb}}
 	calls := int64(float64(*r.Operations) * 4)
 	r.Syscalls = &calls
 }
@@ -119,6 +120,7 @@ func Realistic(t testing.TB) *results.Run {
 			{Kind: "copies", Title: "Copies per payload byte", X: "size_bytes", Series: "read", Baseline: "copy", Where: results.Cell{"topology": "local", "size_bytes": 1024 * kib}},
 			{Kind: "cpu", Title: "CPU per GB", X: "size_bytes", Series: "read", Baseline: "copy", Where: results.Cell{"topology": "local"}},
 			{Kind: "cpu-per-operation", Title: "CPU per operation", X: "topology", Series: "read", Where: results.Cell{"size_bytes": 4 * kib}},
+			{Kind: "host-cpu", Title: "CPU of the chunk server's host", X: "size_bytes", Series: "read", Baseline: "copy", Where: results.Cell{"topology": "hosts"}},
 		},
 	}
 	rates := []any{1000.0, 5000.0, 10000.0, 15000.0, 20000.0, 30000.0, 40000.0, "search"}

@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"waggle/results"
 )
@@ -52,4 +55,60 @@ func parseMachineCPU(line string) (results.CPU, error) {
 	cpu := results.CPU{User: seconds[0] + seconds[1], System: seconds[2] + seconds[5], SoftIRQ: seconds[6]}
 	cpu.Total = cpu.User + cpu.System + cpu.SoftIRQ
 	return cpu, nil
+}
+
+// unused is for how long some processors have done nothing, and when that was
+// so. The difference of two tells what they did between: processes, soft
+// interrupts and kernel threads, wherever the kernel books them.
+type unused struct {
+	processors []int
+	idle       float64 // seconds, of all of them
+	at         time.Time
+}
+
+// readUnused reads it from /proc/stat, where a processor's idle time is measured,
+// and not sampled at ticks as the times beside it are.
+func readUnused(processors []int) (unused, error) {
+	f, err := os.Open("/proc/stat")
+	if err != nil {
+		return unused{}, fmt.Errorf("read the processors' idle time: %w", err)
+	}
+	defer f.Close()
+	u := unused{processors: processors, at: time.Now()}
+	u.idle, err = parseIdle(f, processors)
+	return u, err
+}
+
+// parseIdle adds what processors did not use: idle, iowait, and steal, the 4th,
+// 5th and 8th number of each one's line.
+func parseIdle(stat io.Reader, processors []int) (seconds float64, err error) {
+	found := 0
+	for lines := bufio.NewScanner(stat); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		if len(fields) < 9 {
+			continue
+		}
+		number, err := strconv.Atoi(strings.TrimPrefix(fields[0], "cpu"))
+		if err != nil || !slices.Contains(processors, number) {
+			continue
+		}
+		found++
+		for _, i := range []int{4, 5, 8} {
+			ticks, err := strconv.ParseUint(fields[i], 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("/proc/stat: %w", err)
+			}
+			seconds += float64(ticks) / userHZ
+		}
+	}
+	if found != len(processors) {
+		return 0, fmt.Errorf("/proc/stat tells of %d of the processors %v", found, processors)
+	}
+	return seconds, nil
+}
+
+// busySince is what the processors did since an earlier moment, in seconds. Idle
+// time comes in hundredths of a second, so that little work can seem to be none.
+func (u unused) busySince(earlier unused) float64 {
+	return max(0, float64(len(u.processors))*u.at.Sub(earlier.at).Seconds()-(u.idle-earlier.idle))
 }

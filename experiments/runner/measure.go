@@ -17,18 +17,26 @@ type snapshot struct {
 	counters map[string]map[string]int64 // by role, then by name; the servers' only
 	roleCPU  map[string]time.Duration    // by role
 	cpu      results.CPU
+	gateway  unused // by the processors of the gateway's host, if it has its own
 	copies   copies.Snapshot
 }
 
 // meter measures one trial from outside.
 type meter struct {
 	stage         *stage
-	cpu, copies   bool // what is asked for
+	cpu, copies   bool  // what is asked for
+	gateway       []int // processors of the gateway's host, if it has its own
 	before, after snapshot
 }
 
-func newMeter(s *stage, e *spec.Experiment) *meter {
-	return &meter{stage: s, cpu: e.Measures(spec.CPU), copies: e.Measures(spec.Copies)}
+func newMeter(s *stage, e *spec.Experiment, p spec.Parameters) (*meter, error) {
+	m := &meter{stage: s, cpu: e.Measures(spec.CPU), copies: e.Measures(spec.Copies)}
+	if !m.cpu || p.Pin != spec.PinGateway {
+		return m, nil
+	}
+	all, err := ownProcessors()
+	m.gateway = receiving(all)[roleGateway]
+	return m, err
 }
 
 // start takes the first snapshot, what costs the most first.
@@ -43,6 +51,9 @@ func (m *meter) start(ctx context.Context) (err error) {
 	if b.cpu, err = machineCPU(); err != nil {
 		return err
 	}
+	if b.gateway, err = readUnused(m.gateway); err != nil {
+		return err
+	}
 	b.copies, err = m.stage.run.ledger.snapshot()
 	return err
 }
@@ -51,6 +62,9 @@ func (m *meter) start(ctx context.Context) (err error) {
 func (m *meter) stop(ctx context.Context) (err error) {
 	a := &m.after
 	if a.copies, err = m.stage.run.ledger.snapshot(); err != nil {
+		return err
+	}
+	if a.gateway, err = readUnused(m.gateway); err != nil {
 		return err
 	}
 	if a.cpu, err = machineCPU(); err != nil {
@@ -90,6 +104,9 @@ func (m *meter) spent() *results.CPU {
 	}
 	for role, used := range m.after.roleCPU {
 		cpu.ByRole[role] = (used - m.before.roleCPU[role]).Seconds()
+	}
+	if len(m.gateway) > 0 {
+		cpu.ByHost = map[string]float64{roleGateway: m.after.gateway.busySince(m.before.gateway)}
 	}
 	return cpu
 }

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -134,4 +135,19 @@ func TestPlanDifference(t *testing.T) {
 		require.ErrorContains(t, fmt.Errorf("%s", planDifference(same, plan(change))), want)
 	}
 	require.Contains(t, planDifference(same, results.Plan{}), "1 experiments and not 0")
+}
+
+func TestIdleTimeOfSomeProcessors(t *testing.T) {
+	const stat = "cpu  1 2 3 400 5 6 7 8 9 10\ncpu0 1 2 3 100 20 6 7 8 9 10\ncpu1 0 0 0 1000 0 0 0 0 0 0\ncpu10 0 0 0 7 0 0 0 0 0 0\nintr 1 2 3 4 5 6 7 8 9\n"
+	idle, err := parseIdle(strings.NewReader(stat), []int{0, 10})
+	require.NoError(t, err)
+	require.InDelta(t, 1.35, idle, 1e-9)
+	_, err = parseIdle(strings.NewReader(stat), []int{0, 2})
+	require.ErrorContains(t, err, "1 of the processors [0 2]")
+
+	now := time.Now()
+	before := unused{[]int{0, 1}, 10, now}
+	after := unused{[]int{0, 1}, 11.5, now.Add(time.Second)}
+	require.InDelta(t, 0.5, after.busySince(before), 1e-9)
+	require.Zero(t, unused{[]int{0, 1}, 12.01, now.Add(time.Second)}.busySince(before), "rounding")
 }

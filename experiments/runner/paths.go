@@ -8,6 +8,7 @@ import (
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/lookup"
 	"waggle/dfs/datapath/read"
+	"waggle/dfs/datapath/relay"
 	"waggle/dfs/datapath/write"
 	"waggle/experiments/spec"
 	"waggle/experiments/topology"
@@ -15,7 +16,7 @@ import (
 
 // KnownPaths names the data paths that experiments may ask for.
 func KnownPaths() spec.Paths {
-	return spec.Paths{Read: names(&read.Paths), Write: names(&write.Paths), Lookup: names(&lookup.Paths)}
+	return spec.Paths{Read: names(&read.Paths), Write: names(&write.Paths), Lookup: names(&lookup.Paths), Relay: names(&relay.Paths)}
 }
 
 func names[P interface{ About() datapath.Info }](registry *datapath.Registry[P]) (list []string) {
@@ -38,6 +39,8 @@ func findSupport() support {
 	addPaths(s, &read.Paths)
 	addPaths(s, &write.Paths)
 	addPaths(s, &lookup.Paths)
+	addPaths(s, &relay.Paths)
+	s.reasons["relay="+spec.Nginx] = nginxSupported()
 	for _, kind := range []string{topology.Local, topology.Hosts} {
 		s.reasons["topology="+kind] = topology.Supported(kind)
 	}
@@ -56,6 +59,9 @@ func (s support) cell(p spec.Parameters) error {
 	needs := []string{"topology=" + p.Topology}
 	if !p.OnFloor() {
 		needs = append(needs, "read="+p.Read, "write="+p.Write, "lookup="+p.Lookup)
+	}
+	if p.Workload == spec.HTTPGet {
+		needs = append(needs, "relay="+p.Relay)
 	}
 	for _, need := range needs {
 		if err := s.reasons[need]; err != nil {

@@ -43,8 +43,20 @@ func placed(placement, role string, processors []int) []int {
 		return processors[half:]
 	case placement == spec.PinApart:
 		return processors[:half]
+	case placement == spec.PinGateway && role == roleGateway:
+		return processors[:half]
+	case placement == spec.PinGateway:
+		return processors[half:]
 	}
 	return processors
+}
+
+// receiving are the processors that are to receive packets, by host: with
+// pin=gateway the gateway's at its host, so that they do all of its work, and no
+// other host's.
+func receiving(processors []int) map[string][]int {
+	half := len(processors) / 2
+	return map[string][]int{roleGateway: processors[:half], "": processors[half:]}
 }
 
 // ownProcessors are those that this process, and so its roles, may use.

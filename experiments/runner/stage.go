@@ -24,10 +24,12 @@ import (
 
 // Names of roles and hosts.
 const (
-	roleMeta   = "meta"
-	roleChunk  = "chunk"
-	roleClient = "client"
-	roleFloor  = "floor"
+	roleMeta    = "meta"
+	roleChunk   = "chunk"
+	roleClient  = "client"
+	roleFloor   = "floor"
+	roleGateway = "gateway"
+	roleOrigin  = "origin" // of what nginx passes on
 )
 
 // How long roles have to be ready after their start, and to end when asked to.
@@ -38,7 +40,8 @@ const (
 
 // stageKey is what cells must have in common to run on one stage: everything
 // that is decided when roles start. Read and write paths are chosen by
-// connection, so cells that differ in them share one.
+// connection, so cells that differ in them share one, and a stage can have a
+// gateway for each relay path.
 type stageKey struct {
 	topology     string
 	chunkServers int
@@ -46,11 +49,14 @@ type stageKey struct {
 	mtu          int
 	offload      bool
 	xdpPass      bool
+	gateway      bool // there is a host for it
+	gatewayApart bool // whose packets its own processors receive
 	revision     string
 }
 
 func keyOf(p spec.Parameters) stageKey {
-	k := stageKey{p.Topology, p.ChunkServers, p.Lookup, p.MTUBytes, p.Offload, p.XDPPass, p.Revision}
+	k := stageKey{topology: p.Topology, chunkServers: p.ChunkServers, lookup: p.Lookup, mtu: p.MTUBytes, offload: p.Offload, xdpPass: p.XDPPass,
+		gateway: p.Workload == spec.HTTPGet, gatewayApart: p.Pin == spec.PinGateway, revision: p.Revision}
 	if k.lookup == spec.Floor {
 		k.lookup = "udp"
 	}
@@ -72,6 +78,9 @@ type stage struct {
 
 	meta               string // the metadata server's address; "" without a cluster
 	floorTCP, floorUDP string // "" without a floor control
+	// gateways are those that are up: their addresses, by relay and read path.
+	gateways map[[2]string]string
+	origin   string // the address of what nginx passes on; "" without nginx
 }
 
 // role is a process of a stage.
@@ -86,8 +95,11 @@ func chunkHost(i int) string { return fmt.Sprintf("chunk-%d", i+1) }
 // openStage makes the network and starts the load generator.
 func (r *run) openStage(k stageKey) (*stage, error) {
 	r.stagesOpened++
-	s := &stage{key: k, name: fmt.Sprintf("stage-%d", r.stagesOpened), slot: r.freeSlot(), run: r, dataSets: map[string]bool{}}
+	s := &stage{key: k, name: fmt.Sprintf("stage-%d", r.stagesOpened), slot: r.freeSlot(), run: r, dataSets: map[string]bool{}, gateways: map[[2]string]string{}}
 	hosts := []string{roleMeta, roleClient}
+	if k.gateway {
+		hosts = append(hosts, roleGateway)
+	}
 	for i := range k.chunkServers {
 		hosts = append(hosts, chunkHost(i))
 	}
@@ -95,12 +107,24 @@ func (r *run) openStage(k stageKey) (*stage, error) {
 	if k.lookup == "xdp" {
 		o.XDPFree = []string{roleMeta} // it brings its own program
 	}
+	if k.gatewayApart {
+		all, err := ownProcessors()
+		if err != nil {
+			return nil, err
+		}
+		o.Receiving = receiving(all)
+		for _, host := range hosts {
+			if host != roleGateway {
+				o.Receiving[host] = o.Receiving[""]
+			}
+		}
+	}
 	network, err := topology.Open(r.owner, o)
 	if err != nil {
 		return nil, err
 	}
 	s.network = network
-	client, err := s.start(roleClient, roleClient, "load")
+	client, err := s.start(roleClient, roleClient, roleClient, s.waggle("load"))
 	if err != nil {
 		s.close()
 		return nil, err
@@ -109,14 +133,16 @@ func (r *run) openStage(k stageKey) (*stage, error) {
 	return s, nil
 }
 
-// start starts a role on a host: `waggle ARGUMENTS...`.
-func (s *stage) start(kind, host string, arguments ...string) (*role, error) {
-	name := s.name + "-" + host
-	if kind == roleFloor {
-		name = s.name + "-" + roleFloor
-	}
+// waggle is the command line of a role of ours.
+func (s *stage) waggle(arguments ...string) []string {
+	return append([]string{s.run.options.program(s.key.revision)}, arguments...)
+}
+
+// start starts a role on a host under a name that no other of the stage has.
+func (s *stage) start(kind, host, name string, command []string) (*role, error) {
+	name = s.name + "-" + name
 	p, err := s.network.Host(host).Start(topology.Command{
-		Role: kind, Name: name, Args: append([]string{s.run.options.program(s.key.revision)}, arguments...),
+		Role: kind, Name: name, Args: command,
 		Log: filepath.Join(s.run.logs, name+".log"), Pipes: true,
 	})
 	if err != nil {
@@ -197,7 +223,8 @@ func (s *stage) startMeta(ctx context.Context) (address string, err error) {
 		return "", err
 	}
 	ip := s.network.Host(roleMeta).Address.String()
-	r, err := s.start(roleMeta, roleMeta, "meta", "--dir", dir, "--address", ip+":0", "--lookup-address", ip+":0", "--lookup", s.key.lookup)
+	r, err := s.start(roleMeta, roleMeta, roleMeta,
+		s.waggle("meta", "--dir", dir, "--address", ip+":0", "--lookup-address", ip+":0", "--lookup", s.key.lookup))
 	if err != nil {
 		return "", err
 	}
@@ -224,7 +251,7 @@ func (s *stage) startChunk(ctx context.Context, host, meta string) error {
 	if cgroup := s.run.owner.Cgroup(); cgroup != "" && s.run.support.reasons["read=sockmap+copy"] == nil {
 		arguments = append(arguments, "--sockmap-cgroup", cgroup)
 	}
-	r, err := s.start(roleChunk, host, arguments...)
+	r, err := s.start(roleChunk, host, host, s.waggle(arguments...))
 	if err != nil {
 		return err
 	}
@@ -293,7 +320,7 @@ func (s *stage) needFloor(ctx context.Context) error {
 		return err
 	}
 	host := chunkHost(0)
-	r, err := s.start(roleFloor, host, "floor", "--dir", dir, "--address", s.network.Host(host).Address.String())
+	r, err := s.start(roleFloor, host, roleFloor, s.waggle("floor", "--dir", dir, "--address", s.network.Host(host).Address.String()))
 	if err != nil {
 		return err
 	}
@@ -314,14 +341,16 @@ func (s *stage) needFloor(ctx context.Context) error {
 
 // prepare makes ready what a job needs, and fills in where it is.
 func (s *stage) prepare(ctx context.Context, j *workload.Job) error {
-	need := s.needCluster
-	if j.Parameters.OnFloor() {
-		need = s.needFloor
-	}
-	if err := need(ctx); err != nil {
+	if err := s.needRoles(ctx, j.Parameters); err != nil {
 		return fmt.Errorf("%w the roles: %w", errStart, err)
 	}
 	j.Meta, j.FloorTCP, j.FloorUDP = s.meta, s.floorTCP, s.floorUDP
+	if j.Parameters.Workload == spec.HTTPGet {
+		j.Gateway = s.gateways[gatewayOf(j.Parameters)]
+	}
+	if j.Parameters.Relay == spec.Nginx {
+		j.Origin = s.origin
+	}
 	set := j.DataSet()
 	if set == "" || s.dataSets[set] {
 		return nil
@@ -331,6 +360,17 @@ func (s *stage) prepare(ctx context.Context, j *workload.Job) error {
 	}
 	s.dataSets[set] = true
 	return nil
+}
+
+// needRoles starts the roles that a cell needs and that are not up.
+func (s *stage) needRoles(ctx context.Context, p spec.Parameters) error {
+	switch {
+	case p.OnFloor():
+		return s.needFloor(ctx)
+	case p.Workload == spec.HTTPGet:
+		return s.needGateway(ctx, p)
+	}
+	return s.needCluster(ctx)
 }
 
 // died says which roles have ended by themselves, or nil.

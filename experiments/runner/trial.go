@@ -94,7 +94,10 @@ func (r *run) try(ctx context.Context, s *stage, t planned, record *results.Reco
 	}
 	ctx, stopWatching := s.watch(ctx)
 	defer stopWatching()
-	m := newMeter(s, t.plan.Experiment)
+	m, err := newMeter(s, t.plan.Experiment, t.cell.Parameters)
+	if err != nil {
+		return err
+	}
 	result, err := m.around(ctx, s.generator, j)
 	if err == nil {
 		err = r.fill(record, t, m, result)

@@ -22,9 +22,10 @@ const (
 	SmallRead       = "small-read"       // whole small files, opened by name, chosen at random
 	SmallCreate     = "small-create"     // new small files
 	Lookup          = "lookup"           // name to attributes and location, chosen at random
+	HTTPGet         = "http-get"         // whole files over HTTP/1.1 through a gateway, chosen at random; a client keeps its connection
 )
 
-var kinds = []string{SequentialRead, RandomRead, SequentialWrite, RandomWrite, SmallRead, SmallCreate, Lookup}
+var kinds = []string{SequentialRead, RandomRead, SequentialWrite, RandomWrite, SmallRead, SmallCreate, Lookup, HTTPGet}
 
 // Kinds of topology.
 const (
@@ -37,11 +38,16 @@ const (
 	PinNone     = "none"     // where the scheduler puts them
 	PinApart    = "apart"    // clients on one half of the processors, servers on the other
 	PinTogether = "together" // all on one
+	PinGateway  = "gateway"  // the gateway's host on one half, what the kernel does for it too; all else on the other
 )
 
 // Floor is the level of a data path's factor that is no data path: the floor
 // control, the same bytes over one bare socket without the DFS.
 const Floor = "floor"
+
+// Nginx is the level of factor relay that is no relay path: nginx, passing the
+// same bytes on from an nginx that has them as files, without the DFS.
+const Nginx = "nginx"
 
 // ClosedLoop is the rate of a closed loop: each client sends its next request
 // when it has the answer to the last one.
@@ -55,6 +61,7 @@ const SearchedRate = "search"
 type Parameters struct {
 	Workload, Topology  string
 	Read, Write, Lookup string
+	Relay               string
 	SizeBytes           int64 // of one request, or of one small file
 	FileBytes           int64 // of one large file
 	Files               int
@@ -77,7 +84,7 @@ type Parameters struct {
 }
 
 // Paths names the data paths that a file may ask for, by operation.
-type Paths struct{ Read, Write, Lookup []string }
+type Paths struct{ Read, Write, Lookup, Relay []string }
 
 // parameter describes one entry of Parameters as it is written in a file.
 type parameter struct {
@@ -104,6 +111,8 @@ var parameters = []parameter{
 		func(p *Parameters, s string) { p.Write = s }),
 	choice("lookup", "lookup path", "udp", func(k Paths) []string { return append(slices.Clone(k.Lookup), Floor) },
 		func(p *Parameters, s string) { p.Lookup = s }),
+	choice("relay", "relay path of the gateway", "copy", func(k Paths) []string { return append(slices.Clone(k.Relay), Nginx) },
+		func(p *Parameters, s string) { p.Relay = s }),
 	size("size_bytes", "bytes of one request", 1, wire.MaxData, 64<<10, func(p *Parameters, n int64) { p.SizeBytes = n }),
 	size("file_bytes", "bytes of one file", 1, maxFileBytes, 64<<20, func(p *Parameters, n int64) { p.FileBytes = n }),
 	count("files", "files in the data set", 1, 1_000_000, 1, func(p *Parameters, n int) { p.Files = n }),
@@ -119,8 +128,8 @@ var parameters = []parameter{
 		parse: parseBool("offload"), set: func(p *Parameters, level any) { p.Offload = level.(bool) }},
 	{name: "xdp_pass", what: "an XDP program that passes everything at both ends of the virtual links (topology hosts): lookup=xdp needs it, its rivals need it for a fair comparison",
 		fallback: false, parse: parseBool("xdp_pass"), set: func(p *Parameters, level any) { p.XDPPass = level.(bool) }},
-	choice("pin", "processors that roles may use: any, clients and servers apart, or all together on one", PinNone,
-		func(Paths) []string { return []string{PinNone, PinApart, PinTogether} }, func(p *Parameters, s string) { p.Pin = s }),
+	choice("pin", "processors that roles may use: any, clients and servers apart, all together on one, or the gateway apart from the rest", PinNone,
+		func(Paths) []string { return []string{PinNone, PinApart, PinTogether, PinGateway} }, func(p *Parameters, s string) { p.Pin = s }),
 	count("hit_percent", "percent of lookups that are of the data set's files, over and over; each of the others asks for a name that is new, and of no file",
 		1, 100, 100, func(p *Parameters, n int) { p.HitPercent = n }),
 	{name: results.RevisionFactor, what: "program that roles are started from", fallback: "",
@@ -260,6 +269,12 @@ func (p Parameters) check() error {
 	if p.HitPercent != 100 && (p.Workload != Lookup || p.Lookup == Floor) {
 		return fmt.Errorf("hit_percent=%d goes with workload %s of the file system only", p.HitPercent, Lookup)
 	}
+	if p.Relay == Nginx && p.Topology != Hosts {
+		return fmt.Errorf("relay=%s is for two hosts: use topology=%s", Nginx, Hosts)
+	}
+	if p.Pin == PinGateway && (p.Workload != HTTPGet || p.Topology != Hosts) {
+		return fmt.Errorf("pin=%s goes with workload %s and topology=%s only", PinGateway, HTTPGet, Hosts)
+	}
 	if err := p.checkFloor(); err != nil {
 		return err
 	}
@@ -274,6 +289,10 @@ func (p Parameters) checkSizes() error {
 		}
 		if int64(p.Files)*p.FileBytes > maxFileBytes {
 			return fmt.Errorf("files=%d of file_bytes=%d are more than the %d bytes allowed", p.Files, p.FileBytes, int64(maxFileBytes))
+		}
+	case HTTPGet:
+		if p.FileBytes > MaxDownloadBytes {
+			return fmt.Errorf("file_bytes=%d: %s takes files of at most %d bytes", p.FileBytes, HTTPGet, int64(MaxDownloadBytes))
 		}
 	case SequentialWrite, RandomWrite:
 		if p.FileBytes%p.SizeBytes != 0 {
@@ -292,6 +311,18 @@ func (p Parameters) checkSizes() error {
 
 // MaxSmallBytes is the largest file of the small-file workloads in bytes.
 const MaxSmallBytes = 64 << 10
+
+// MaxDownloadBytes is the largest file of workload http-get in bytes: a client
+// holds it whole.
+const MaxDownloadBytes = 64 << 20
+
+// RequestBytes is how many bytes of payload one operation on large files moves.
+func (p Parameters) RequestBytes() int64 {
+	if p.Workload == HTTPGet {
+		return p.FileBytes
+	}
+	return p.SizeBytes
+}
 
 // checkFloor allows the floor control only where it moves the same bytes as
 // the workload, and for one operation at a time.
@@ -333,6 +364,11 @@ func (p Parameters) Timed() []string {
 	switch p.Workload {
 	case SequentialRead, RandomRead:
 		return []string{"read=" + p.Read}
+	case HTTPGet:
+		if p.Relay == Nginx {
+			return nil
+		}
+		return []string{"relay=" + p.Relay, "read=" + p.Read}
 	case SequentialWrite, RandomWrite:
 		return []string{"write=" + p.Write}
 	case SmallRead:

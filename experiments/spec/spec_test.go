@@ -1,6 +1,7 @@
 package spec
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,7 +13,7 @@ import (
 	"waggle/results"
 )
 
-var known = Paths{Read: []string{"copy", "sendfile"}, Write: []string{"chain"}, Lookup: []string{"udp"}}
+var known = Paths{Read: []string{"copy", "sendfile"}, Write: []string{"chain"}, Lookup: []string{"udp"}, Relay: []string{"copy", "sockmap"}}
 
 const good = `
 name: reads
@@ -206,4 +207,26 @@ func FuzzParseOverride(f *testing.F) {
 			require.NotEmpty(t, o.Levels)
 		}
 	})
+}
+
+func TestGatewayParameters(t *testing.T) {
+	for _, test := range []struct{ fixed, relay, want string }{
+		{"topology: hosts, workload: http-get, pin: gateway", "copy, sockmap, nginx", ""},
+		{"topology: local, workload: http-get", "copy", ""},
+		{"topology: local, workload: http-get", "nginx", "relay=nginx is for two hosts: use topology=hosts"},
+		{"topology: local, workload: http-get, pin: gateway", "copy", "pin=gateway goes with workload http-get and topology=hosts only"},
+		{"topology: hosts, workload: random-read, pin: gateway", "copy", "pin=gateway goes with"},
+		{"topology: hosts, workload: http-get, file_bytes: 1GiB", "copy", "http-get takes files of at most"},
+		{"topology: hosts, workload: http-get", "teleport", "relay=teleport: choose one of copy, sockmap, nginx"},
+	} {
+		_, err := Parse("t.yaml", fmt.Appendf(nil, "name: t\nquestion: Does it?\nfixed: {%s}\nfactors: {relay: [%s]}\ncontrol: {}\n"+
+			"trials: {smoke: {repetitions: 1, seconds: 1}, quick: {repetitions: 1, seconds: 1}, full: {repetitions: 1, seconds: 1}}\n", test.fixed, test.relay), known)
+		if test.want == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, test.want)
+		}
+	}
+	require.Equal(t, []string{"relay=sockmap", "read=copy"}, Parameters{Workload: HTTPGet, Relay: "sockmap", Read: "copy"}.Timed())
+	require.Empty(t, Parameters{Workload: HTTPGet, Relay: Nginx, Read: "copy"}.Timed())
 }

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strings"
 
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
@@ -34,6 +36,9 @@ func (n *Network) openHosts(o Options) error {
 		return err
 	}
 	n.bridge, n.control = bridge, bridge
+	if err := n.steer(bridge, o.Receiving[""]); err != nil {
+		return err
+	}
 	if err := onThread(bridge, func() error { return makeBridge(o.MTU) }); err != nil {
 		return fmt.Errorf("make the bridge: %w", err)
 	}
@@ -43,6 +48,9 @@ func (n *Network) openHosts(o Options) error {
 			return err
 		}
 		n.hosts[name] = &Host{name, address4(i + 2), t, n.owner}
+		if err := n.steer(t, o.Receiving[name]); err != nil {
+			return err
+		}
 		if err := n.link(t, i+2, o); err != nil {
 			return fmt.Errorf("link host %s to the bridge: %w", name, err)
 		}
@@ -60,6 +68,38 @@ func (n *Network) openHosts(o Options) error {
 		}
 	}
 	return nil
+}
+
+// steer has the processors receive what arrives at interfaces that are yet to be
+// made in the thread's namespace; with none it changes nothing.
+func (n *Network) steer(t *thread, processors []int) error {
+	if len(processors) == 0 {
+		return nil
+	}
+	return onThread(t, func() error {
+		if err := os.WriteFile(steeringFile, []byte(processorMask(processors)), 0); err != nil {
+			return fmt.Errorf("choose the processors that receive packets: %w", err)
+		}
+		return nil
+	})
+}
+
+// steeringFile holds the mask that new interfaces of a namespace, that of the
+// thread that opens it, begin with (Linux 6.3).
+const steeringFile = "/proc/sys/net/core/rps_default_mask"
+
+// processorMask writes a set as the kernel reads it: in hexadecimal, in groups of
+// 32 bits, the lowest last.
+func processorMask(processors []int) string {
+	groups := make([]uint32, slices.Max(processors)/32+1)
+	for _, p := range processors {
+		groups[len(groups)-1-p/32] |= 1 << (p % 32)
+	}
+	text := make([]string, len(groups))
+	for i, g := range groups {
+		text[i] = fmt.Sprintf("%08x", g)
+	}
+	return strings.Join(text, ",")
 }
 
 // passXDP puts a program on an interface that passes everything.

@@ -49,6 +49,10 @@ type Options struct {
 	// left to programs of their roles.
 	XDPPass bool
 	XDPFree []string
+	// Receiving says which processors do what the kernel has to do for packets that
+	// arrive at a host's end of its link (receive packet steering); "" stands for
+	// the other ends. Otherwise it is the one on which a packet was sent.
+	Receiving map[string][]int
 }
 
 // maxHosts keeps host addresses in one byte.

@@ -262,6 +262,31 @@ func TestLinksHaveTheirMTUAndNoneIsOutside(t *testing.T) {
 	require.NoError(t, owner.Close())
 }
 
+func TestHostsReceiveOnTheirProcessors(t *testing.T) {
+	if err := Supported(Hosts); err != nil {
+		t.Skip(err)
+	}
+	owner := claimed(t)
+	o := options(Hosts)
+	o.Receiving = map[string][]int{"": {1}, "a": {0}}
+	network, err := Open(owner, o)
+	require.NoError(t, err)
+	defer network.Close()
+	for at, want := range map[*thread]uint64{network.bridge: 2, network.Host("a").thread: 1, network.Host("b").thread: 0} {
+		var mask []byte
+		require.NoError(t, onThread(at, func() (err error) { mask, err = os.ReadFile(steeringFile); return err }))
+		got, err := strconv.ParseUint(strings.TrimSpace(strings.ReplaceAll(string(mask), ",", "")), 16, 64)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	require.NoError(t, owner.Close())
+}
+
+func TestProcessorMask(t *testing.T) {
+	require.Equal(t, "00000005", processorMask([]int{0, 2}))
+	require.Equal(t, "00000001,80000002", processorMask([]int{32, 1, 31}))
+}
+
 func TestOpenRefuses(t *testing.T) {
 	owner := claimed(t)
 	defer owner.Close()

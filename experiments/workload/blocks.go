@@ -23,7 +23,8 @@ type blockReader struct {
 
 // newBlockReader makes the client of a job that has this number.
 func newBlockReader(ctx context.Context, j *Job, p *pattern, s session, number int) (*blockReader, error) {
-	r := &blockReader{pattern: p, buf: make([]byte, j.Parameters.SizeBytes), blocks: j.Parameters.FileBytes / j.Parameters.SizeBytes}
+	size := j.Parameters.RequestBytes()
+	r := &blockReader{pattern: p, buf: make([]byte, size), blocks: j.Parameters.FileBytes / size}
 	for n := range j.Parameters.Files {
 		f, err := s.open(ctx, largeFile{j.dataSet(), uint32(n)})
 		if err != nil {
@@ -31,7 +32,7 @@ func newBlockReader(ctx context.Context, j *Job, p *pattern, s session, number i
 		}
 		r.files = append(r.files, f)
 	}
-	if j.Parameters.Workload == spec.RandomRead {
+	if j.Parameters.Workload != spec.SequentialRead {
 		random := j.random(number)
 		r.choose = func() (int, int64) { return random.IntN(len(r.files)), random.Int64N(r.blocks) }
 		return r, nil

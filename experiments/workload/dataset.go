@@ -21,8 +21,11 @@ func (j *Job) DataSet() string {
 	if j.writes() || j.Parameters.OnFloor() && j.small() {
 		return ""
 	}
-	if j.Parameters.OnFloor() {
+	switch {
+	case j.Parameters.OnFloor():
 		return "floor-" + j.dataSet()
+	case j.Origin != "":
+		return "origin-" + j.dataSet()
 	}
 	return j.dataSet()
 }
@@ -33,7 +36,7 @@ func (j *Job) small() bool {
 
 // prepare writes a job's data set. What an earlier attempt left is overwritten.
 func prepare(ctx context.Context, j *Job, p *pattern) (err error) {
-	s, err := j.open(ctx, p)
+	s, err := j.openStore(ctx, p)
 	if err != nil {
 		return err
 	}

@@ -103,9 +103,21 @@ func (j *Job) dataSet() string {
 // written names the directory of what the job's trial writes.
 func (j *Job) written() string { return fmt.Sprintf("trial-%d", j.Trial) }
 
+// open opens what the job's operations are carried out on.
 func (j *Job) open(ctx context.Context, p *pattern) (system, error) {
-	if j.Parameters.OnFloor() {
+	if j.Parameters.Workload == spec.HTTPGet {
+		return httpSystem{j.Gateway, j.Parameters.FileBytes}, nil
+	}
+	return j.openStore(ctx, p)
+}
+
+// openStore opens what the job's data set is written to.
+func (j *Job) openStore(ctx context.Context, p *pattern) (system, error) {
+	switch {
+	case j.Parameters.OnFloor():
 		return &floorSystem{j, p}, nil
+	case j.Origin != "":
+		return httpSystem{j.Origin, j.Parameters.FileBytes}, nil
 	}
 	return openDFS(ctx, j)
 }

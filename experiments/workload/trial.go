@@ -72,7 +72,7 @@ func (t *trial) begin(ctx context.Context, p *pattern) error {
 
 func (t *trial) newWorker(ctx context.Context, p *pattern, s session, number int) (worker, error) {
 	switch t.job.Parameters.Workload {
-	case spec.SequentialRead, spec.RandomRead:
+	case spec.SequentialRead, spec.RandomRead, spec.HTTPGet:
 		return newBlockReader(ctx, t.job, p, s, number)
 	case spec.SequentialWrite, spec.RandomWrite:
 		return newBlockWriter(ctx, t.job, p, s, number)

@@ -12,8 +12,8 @@
 //   - loop.go: closed and open loops, and what they measure.
 //   - search.go: the highest rate that an open loop can keep.
 //   - blocks.go, small.go: the operations of each kind of workload.
-//   - system.go: what they are carried out on: the DFS (dfs.go) or the floor
-//     control (floor.go).
+//   - system.go: what they are carried out on: the DFS (dfs.go), a gateway
+//     (http.go) or the floor control (floor.go).
 //   - trial.go: a trial from its data set to its result.
 //
 // Bytes that are read are compared with the pattern where they arrive, after the
@@ -46,6 +46,9 @@ type Job struct {
 	// control's, for cells that run it.
 	Meta               string
 	FloorTCP, FloorUDP string
+	// Gateway is where downloads come from; Origin is where nginx has them from,
+	// and "" for any other gateway.
+	Gateway, Origin string
 }
 
 // Result is what a trial measured.

@@ -1,0 +1,57 @@
+package runner
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"waggle/experiments/spec"
+	"waggle/experiments/topology"
+	"waggle/results"
+)
+
+const downloads = `
+name: downloads
+question: Does every gateway run?
+metrics: [cpu]
+fixed: {workload: http-get, files: 3, topology: hosts, clients: 2}
+factors:
+  pin: [gateway, none]
+  relay: [copy, splice, sockmap, nginx]
+  file_bytes: [4KiB, 3MiB]
+control: {relay: copy}
+trials:
+  smoke: {repetitions: 1, warm_up_seconds: 0.01, operations: 40}
+  quick: {repetitions: 1, seconds: 0.05}
+  full: {repetitions: 1, seconds: 0.05}
+`
+
+func TestRunDownloadsThroughGateways(t *testing.T) {
+	if err := topology.Supported(topology.Hosts); err != nil {
+		t.Skip(err)
+	}
+	o := optionsFor(t, downloads)
+	_, err := Run(t.Context(), o)
+	require.NoError(t, err)
+	run, err := results.Open(o.Out)
+	require.NoError(t, err)
+	require.Len(t, run.Records, 17)
+	for _, r := range run.Records {
+		relay := r.Cell["relay"].(string)
+		if r.Unsupported {
+			require.Error(t, findSupport().reasons["relay="+relay], relay)
+			continue
+		}
+		require.True(t, r.Valid, "%s: %s", relay, r.Reason)
+		require.Equal(t, int64(40), *r.Operations)
+		require.Contains(t, r.CPU.ByRole, "gateway")
+		require.Equal(t, r.Cell["pin"] == spec.PinGateway, r.CPU.ByHost != nil)
+		if relay == spec.Nginx {
+			require.Contains(t, r.CPU.ByRole, "origin")
+			continue
+		}
+		require.Equal(t, *r.PayloadBytes, r.Proof[map[string]string{
+			"copy": "relay_copy_bytes", "splice": "relay_splice_bytes", "sockmap": "relay_sockmap_redirected_bytes"}[relay]])
+	}
+	requireNothingLeft(t, o)
+}

@@ -120,7 +120,9 @@ func TestTheFirstLinesSayWhereAnotherPathBeatsEBPF(t *testing.T) {
 	require.Less(t, strings.Index(page, "against shortcircuit, by throughput: loses"), strings.Index(page, "On this machine, against copy"))
 
 	r = makeReport(t, sweep(10, 0.01, map[string][]float64{"copy": {1e9, 1e9, 1e9}, "sockmap+copy": {1e9, 1e9, 1e9}}))
-	require.Equal(t, []Sentence{{"No difference, or too noisy to tell:", "read."}}, r.InShort)
+	require.Equal(t, []Sentence{{"No difference:", "read."}}, r.InShort)
+	r = makeReport(t, sweep(2, 0.01, map[string][]float64{"copy": {1e9, 1e9, 1e9}, "sockmap+copy": {1e9, 1e9, 1e9}}))
+	require.Equal(t, []Sentence{{"Can't be told:", "read."}}, r.InShort)
 	r = makeReport(t, sweep(10, 0.01, map[string][]float64{"copy": {1e9, 1e9, 1e9}}))
 	require.Empty(t, r.InShort, "without an eBPF path there is nothing to say about it")
 }

@@ -36,19 +36,32 @@ func inShort(run *results.Run, experiments []Experiment) ([]Sentence, error) {
 	}
 	slices.SortStableFunc(races, func(a, b race) int { return cmp.Compare(b.strength(), a.strength()) })
 	var sentences []Sentence
-	var undecided []string
+	var equal, open []string
 	for _, r := range races {
+		name := r.experiment + r.surrounding()
 		switch {
 		case r.strength() > 0:
 			sentences = append(sentences, Sentence{Subject: r.experiment + ":", Text: r.text()})
+		case r.open():
+			open = append(open, name)
 		default:
-			undecided = append(undecided, r.experiment+r.surrounding())
+			equal = append(equal, name)
 		}
 	}
-	if len(undecided) > 0 {
-		sentences = append(sentences, Sentence{Subject: "No difference, or too noisy to tell:", Text: strings.Join(undecided, ", ") + "."})
+	sentences = appendList(sentences, "No difference:", equal)
+	return appendList(sentences, "Can't be told:", open), nil
+}
+
+func appendList(sentences []Sentence, subject string, names []string) []Sentence {
+	if len(names) == 0 {
+		return sentences
 	}
-	return sentences, nil
+	return append(sentences, Sentence{Subject: subject, Text: strings.Join(names, ", ") + "."})
+}
+
+// open reports that the data leave open how a race ended in some place.
+func (r race) open() bool {
+	return slices.ContainsFunc(r.contest.places, func(p place) bool { return p.comparison.Verdict == stats.Undecided })
 }
 
 // strength is the largest factor by which it was won or lost, 0 where neither was

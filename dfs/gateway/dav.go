@@ -87,7 +87,9 @@ func (d davFS) OpenFile(ctx context.Context, name string, flags int, mode fs.Fil
 	if err := davPath("open", name); err != nil {
 		return nil, err
 	}
-	if flags&(os.O_WRONLY|os.O_RDWR) != 0 {
+	// Package webdav opens for writing what it only sets properties of, too, and
+	// truncates what it writes: only that replaces the file.
+	if flags&os.O_TRUNC != 0 {
 		u, err := d.g.newUpload(ctx, name, mode)
 		if err != nil {
 			return nil, davError(err)
@@ -308,6 +310,40 @@ func (l *locks) Create(now time.Time, details webdav.LockDetails) (string, error
 		l.ends[token] = now.Add(details.Duration)
 	}
 	return token, err
+}
+
+// Confirm implements webdav.LockSystem. Package webdav wants a client's tokens to
+// be for both ends of a MOVE or COPY. Clients such as davfs2 have one for the end
+// that they have locked, and RFC 4918 (7.5) asks for no other: the other end must
+// only not be locked.
+func (l *locks) Confirm(now time.Time, name0, name1 string, conditions ...webdav.Condition) (func(), error) {
+	release, err := l.LockSystem.Confirm(now, name0, name1, conditions...)
+	if !errors.Is(err, webdav.ErrConfirmationFailed) || name0 == "" || name1 == "" {
+		return release, err
+	}
+	for _, ends := range [][2]string{{name0, name1}, {name1, name0}} {
+		if release, err = l.confirmOne(now, ends[0], ends[1], conditions); err == nil {
+			return release, nil
+		}
+	}
+	return nil, webdav.ErrConfirmationFailed
+}
+
+// confirmOne confirms the locks of one name and holds the other meanwhile.
+func (l *locks) confirmOne(now time.Time, locked, free string, conditions []webdav.Condition) (func(), error) {
+	release, err := l.LockSystem.Confirm(now, locked, "", conditions...)
+	if err != nil {
+		return nil, err
+	}
+	token, err := l.LockSystem.Create(now, webdav.LockDetails{Root: free, Duration: maxLockTime, ZeroDepth: true})
+	if err != nil {
+		release()
+		return nil, err
+	}
+	return func() {
+		release()
+		l.LockSystem.Unlock(now, token) // it was made just now
+	}, nil
 }
 
 // Refresh implements webdav.LockSystem.

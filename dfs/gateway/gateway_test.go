@@ -348,7 +348,32 @@ func TestWebDAV(t *testing.T) {
 	expect(204, "PUT", "/dir/b", "mine", "If", "("+r.Header.Get("Lock-Token")+")")
 	expect(204, "UNLOCK", "/dir/b", "", "Lock-Token", r.Header.Get("Lock-Token"))
 	require.Equal(t, "mine", expect(200, "GET", "/dir/b", ""))
-	require.Contains(t, expect(200, "OPTIONS", "/dir", "")+r.Header.Get("Allow"), "")
+	r, _ = p.do(t, "OPTIONS", "/dir", nil)
+	require.Equal(t, 200, r.StatusCode)
+	require.Equal(t, "1, 2", r.Header.Get("DAV"))
+	expect(207, "PROPPATCH", "/dir/b", `<D:propertyupdate xmlns:D="DAV:"><D:set><D:prop><x xmlns="urn:x">y</x></D:prop></D:set></D:propertyupdate>`)
+	require.Equal(t, "mine", expect(200, "GET", "/dir/b", ""), "properties are not kept, but the content is")
+
+	// As davfs2 does it: a file is locked before it exists, and moved with its token
+	// only.
+	lock := `<D:lockinfo xmlns:D="DAV:"><D:lockscope><D:exclusive/></D:lockscope><D:locktype><D:write/></D:locktype></D:lockinfo>`
+	lockedAs := func(path string) string {
+		r, body := p.do(t, "LOCK", path, strings.NewReader(lock))
+		require.Less(t, r.StatusCode, 300, "%s", body)
+		return r.Header.Get("Lock-Token")
+	}
+	token := lockedAs("/dir/new")
+	given := "<" + p.url + "/dir/new> (" + token + ")"
+	expect(204, "PUT", "/dir/new", "new", "If", given)
+	taken := lockedAs("/dir/taken")
+	expect(412, "MOVE", "/dir/new", "", "Destination", p.url+"/dir/taken", "If", given)
+	expect(423, "MOVE", "/dir/new", "", "Destination", p.url+"/dir/moved")
+	expect(201, "MOVE", "/dir/new", "", "Destination", p.url+"/dir/moved", "If", given)
+	require.Equal(t, "new", expect(200, "GET", "/dir/moved", ""))
+	expect(204, "COPY", "/dir/moved", "", "Destination", p.url+"/dir/taken", "If", "<"+p.url+"/dir/taken> ("+taken+")")
+	require.Equal(t, "new", expect(200, "GET", "/dir/taken", ""))
+	expect(204, "UNLOCK", "/dir/new", "", "Lock-Token", token)
+	expect(204, "UNLOCK", "/dir/taken", "", "Lock-Token", taken)
 	expect(204, "DELETE", "/dir", "")
 	expect(404, "GET", "/dir/b", "")
 	r, _ = p.do(t, "DELETE", "/", nil)

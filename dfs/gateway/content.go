@@ -62,7 +62,12 @@ func fileHeader(r *http.Request, info *client.Info) http.Header {
 }
 
 // entityTag changes with every change of a file that was published: by Sync,
-// Close, or a change of attributes.
+// Close, or a change of attributes. It is made of what comes with every lookup
+// and every entry of a directory. A tag made of the chunks' checksums would stay
+// when only a tag or a mode changes, but it would cost a question to a chunk
+// server for each chunk of each file of a listing and of each request, before
+// its first byte, and would need all of them to be up. Who wants the checksum of
+// what was sent gets it behind the body (Content-Digest).
 func entityTag(a wire.Attributes) string {
 	return fmt.Sprintf(`"%x-%x-%x-%x"`, a.Inode, a.Version, a.ModifiedNs, a.Size)
 }

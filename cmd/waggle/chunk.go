@@ -26,6 +26,7 @@ func chunkCommand() *cli.Command {
 			&cli.DurationFlag{Name: "peer-timeout", Value: 15 * time.Second, Usage: "give a peer `TIME` for the rest of a frame"},
 			&cli.PathFlag{Name: "sockmap-cgroup", Usage: "redirect connections within the control group `DIRECTORY`, for read=sockmap+...; this process must be in it"},
 			&cli.StringFlag{Name: "scrub-rate", Value: "4MiB", Usage: "look for damage at `BYTES` a second; 0 turns it off"},
+			metricsFlag("metrics"),
 		},
 		Action: runChunk,
 	}
@@ -44,16 +45,17 @@ func runChunk(c *cli.Context) error {
 			return usagef("--%s %d must be at least 1", name, c.Int(name))
 		}
 	}
-	server, err := chunk.New(chunk.Config{
-		Directory: c.Path("dir"), Meta: c.String("meta"),
-		DataAddress: c.String("data-address"), ControlAddress: c.String("control-address"), Advertise: c.String("advertise"),
-		MaxConnections: c.Int("max-connections"), OpenFiles: c.Int("open-files"),
-		IdleTimeout: c.Duration("idle-timeout"), PeerTimeout: c.Duration("peer-timeout"),
-		SockmapCgroup: c.Path("sockmap-cgroup"), ScrubRate: int(scrubRate), Version: version(),
+	return serveRole(c, func() (role, string, error) {
+		server, err := chunk.New(chunk.Config{
+			Directory: c.Path("dir"), Meta: c.String("meta"),
+			DataAddress: c.String("data-address"), ControlAddress: c.String("control-address"), Advertise: c.String("advertise"),
+			MaxConnections: c.Int("max-connections"), OpenFiles: c.Int("open-files"),
+			IdleTimeout: c.Duration("idle-timeout"), PeerTimeout: c.Duration("peer-timeout"),
+			SockmapCgroup: c.Path("sockmap-cgroup"), ScrubRate: int(scrubRate), Version: version(),
+		})
+		if err != nil {
+			return nil, "", err
+		}
+		return server, fmt.Sprintf("chunk server: data on %s, control on %s", server.DataAddress(), server.ControlAddress()), nil
 	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(c.App.Writer, "chunk server: data on %s, control on %s\n", server.DataAddress(), server.ControlAddress())
-	return server.Serve(c.Context)
 }

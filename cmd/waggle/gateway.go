@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -17,6 +16,14 @@ func gatewayCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "gateway",
 		Usage: "serve the file system over HTTP and WebDAV, with pages for people",
+		Description: "Files are at their own paths, the gateway's pages below /-/. A browser shows directories, uploads, tags\n" +
+			"and a live panel; curl and WebDAV clients use the same addresses:\n\n" +
+			"   curl -T FILE http://127.0.0.1:9440/DIRECTORY/       upload; the old file stays until the new one is whole\n" +
+			"   curl -C - -O http://127.0.0.1:9440/FILE             download, going on where it was interrupted\n" +
+			"   curl -H 'Accept: application/json' http://127.0.0.1:9440/DIRECTORY\n" +
+			"   curl -X DELETE http://127.0.0.1:9440/FILE\n\n" +
+			"Answers say in Waggle-Verified whether the gateway has verified their bodies; \"TE: trailers\" asks for the\n" +
+			"chunk servers' checksum behind them. There is no authentication: who reaches the address has its rights.",
 		Flags: clientFlags(
 			&cli.StringFlag{Name: "address", Value: "127.0.0.1:9440", Usage: "serve HTTP on `ADDRESS`; there is no authentication"},
 			&cli.StringFlag{Name: "control-address", Value: "127.0.0.1:0", Usage: "serve control calls on `ADDRESS`"},
@@ -26,6 +33,7 @@ func gatewayCommand() *cli.Command {
 			&cli.StringFlag{Name: "min-rate", Value: "4KiB", Usage: "close connections of clients slower than `BYTES` a second"},
 			&cli.DurationFlag{Name: "header-timeout", Value: 10 * time.Second, Usage: "give a client `TIME` to send a request's header"},
 			&cli.DurationFlag{Name: "idle-timeout", Value: time.Minute, Usage: "close connections that are idle for `TIME`"},
+			metricsFlag("metrics"),
 		),
 		Action: runGateway,
 	}
@@ -47,16 +55,17 @@ func runGateway(c *cli.Context) error {
 		return usagef("--max-connections %d must be at least 1", c.Int("max-connections"))
 	}
 	return withClient(c, client.Options{}, func(cl *client.Client) error {
-		g, err := gateway.New(gateway.Config{
-			Client: cl, Address: c.String("address"), ControlAddress: c.String("control-address"), Relay: c.String("relay"), ReadPath: c.String("read"),
-			Log: slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)), Version: version(),
-			MaxConnections: c.Int("max-connections"), MaxUpload: sizes["max-upload"], MinRate: sizes["min-rate"],
-			HeaderTimeout: c.Duration("header-timeout"), IdleTimeout: c.Duration("idle-timeout"),
+		return serveRole(c, func() (role, string, error) {
+			g, err := gateway.New(gateway.Config{
+				Client: cl, Address: c.String("address"), ControlAddress: c.String("control-address"), Relay: c.String("relay"), ReadPath: c.String("read"),
+				Log: slog.New(slog.NewTextHandler(c.App.ErrWriter, nil)), Version: version(),
+				MaxConnections: c.Int("max-connections"), MaxUpload: sizes["max-upload"], MinRate: sizes["min-rate"],
+				HeaderTimeout: c.Duration("header-timeout"), IdleTimeout: c.Duration("idle-timeout"),
+			})
+			if err != nil {
+				return nil, "", err
+			}
+			return g, fmt.Sprintf("gateway: http://%s, control on %s, relay=%s", g.Address(), g.ControlAddress(), c.String("relay")), nil
 		})
-		if err != nil {
-			return err
-		}
-		_, err = fmt.Fprintf(c.App.Writer, "gateway: http://%s, control on %s, relay=%s\n", g.Address(), g.ControlAddress(), c.String("relay"))
-		return errors.Join(err, g.Serve(c.Context))
 	})
 }

@@ -23,7 +23,8 @@ func waggle(t *testing.T, args ...string) (code int, stdout, stderr string) {
 }
 
 func TestWrongUsageExitsWith2AndOneLine(t *testing.T) {
-	for _, args := range [][]string{{"nosuch"}, {"doctor", "--nosuch"}, {"doctor", "surplus"}, {"ls", "--meta", "localhost", "/"}, {"ls", "--meta", "", "/"}} {
+	for _, args := range [][]string{{"nosuch"}, {"doctor", "--nosuch"}, {"doctor", "surplus"}, {"ls", "--meta", "localhost", "/"}, {"ls", "--meta", "", "/"},
+		{"meta", "--dir", "none", "--metrics-address", "nonsense"}, {"up", "--metrics-address", "9000"}} {
 		code, _, stderr := waggle(t, args...)
 		require.Equal(t, exitUsage, code, args)
 		require.Regexp(t, `^waggle: [^\n]+\n$`, stderr, args)

@@ -26,6 +26,7 @@ func metaCommand() *cli.Command {
 			&cli.DurationFlag{Name: "session-time", Value: 20 * time.Second, Usage: "end a session that was not kept alive for `TIME`"},
 			&cli.StringFlag{Name: "chunk-size", Value: "16MiB", Usage: "cut files into chunks of `BYTES` unless their maker says otherwise"},
 			&cli.StringFlag{Name: "cache", Value: "256MiB", Usage: "use `BYTES` for caches"},
+			metricsFlag("metrics"),
 		},
 		Action: runMeta,
 	}
@@ -51,16 +52,17 @@ func runMeta(c *cli.Context) error {
 	if c.Int("lookup-workers") < 0 || c.Float64("repairs-per-second") <= 0 {
 		return usagef("--lookup-workers and --repairs-per-second must be more than 0")
 	}
-	server, err := meta.Open(c.Context, meta.Config{
-		Directory: c.Path("dir"), Control: c.String("address"), Lookup: c.String("lookup-address"),
-		LookupPath: c.String("lookup"), LookupWorkers: c.Int("lookup-workers"),
-		Heartbeat: c.Duration("heartbeat"), RepairDelay: c.Duration("repair-delay"), RepairsPerSecond: c.Float64("repairs-per-second"),
-		SessionTime: c.Duration("session-time"), ChunkSize: uint32(sizes["chunk-size"]), CacheBytes: int64(sizes["cache"]),
-		Version: version(),
+	return serveRole(c, func() (role, string, error) {
+		server, err := meta.Open(c.Context, meta.Config{
+			Directory: c.Path("dir"), Control: c.String("address"), Lookup: c.String("lookup-address"),
+			LookupPath: c.String("lookup"), LookupWorkers: c.Int("lookup-workers"),
+			Heartbeat: c.Duration("heartbeat"), RepairDelay: c.Duration("repair-delay"), RepairsPerSecond: c.Float64("repairs-per-second"),
+			SessionTime: c.Duration("session-time"), ChunkSize: uint32(sizes["chunk-size"]), CacheBytes: int64(sizes["cache"]),
+			Version: version(),
+		})
+		if err != nil {
+			return nil, "", err
+		}
+		return server, fmt.Sprintf("metadata server: control on %s, lookups on %s", server.Address(), server.LookupAddress()), nil
 	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(c.App.Writer, "metadata server: control on %s, lookups on %s\n", server.Address(), server.LookupAddress())
-	return server.Serve(c.Context)
 }

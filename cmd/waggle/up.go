@@ -22,6 +22,7 @@ func upCommand() *cli.Command {
 			metaFlag(),
 			&cli.PathFlag{Name: "dir", Usage: "keep everything in `DIRECTORY` (default: waggle in the user's data directory)"},
 			&cli.IntFlag{Name: "chunk-servers", Value: 3, Usage: "run `N` chunk servers"},
+			metricsFlag("metrics of the metadata server, and on the ports behind of each chunk server,"),
 		},
 		Action: func(c *cli.Context) error {
 			if _, err := arguments(c, 0, 0); err != nil {
@@ -48,7 +49,7 @@ func up(c *cli.Context) error {
 	}
 	start := time.Now()
 	return cluster.Run(c.Context, cluster.Config{
-		Program: program, Directory: dir, Meta: c.String("meta"), ChunkServers: c.Int("chunk-servers"), Output: c.App.ErrWriter,
+		Program: program, Directory: dir, Meta: c.String("meta"), ChunkServers: c.Int("chunk-servers"), Metrics: c.String("metrics-address"), Output: c.App.ErrWriter,
 		Ready: func() {
 			fmt.Fprintf(c.App.Writer, "ready after %.1f s: 1 metadata server at %s, %d chunk servers, data in %s\n",
 				time.Since(start).Seconds(), c.String("meta"), c.Int("chunk-servers"), dir)

@@ -24,7 +24,8 @@ const (
 
 func (s *Server) newControlServer() *grpc.Server {
 	rpc := grpc.NewServer(grpc.MaxRecvMsgSize(maxControlMessage), grpc.MaxConcurrentStreams(maxControlStreams),
-		grpc.WaitForHandlers(true)) // the store is closed behind them
+		grpc.WaitForHandlers(true), // the store is closed behind them
+		grpc.UnaryInterceptor(s.measures.calls.Intercept))
 	control.RegisterChunkServer(rpc, &chunkService{s: s})
 	control.RegisterAdminServer(rpc, &adminService{s: s})
 	return rpc

@@ -85,6 +85,7 @@ type connection struct {
 
 	frame wire.Frame // the request
 	extra []byte     // room for its Extra
+	began time.Time  // when its header was to come
 	data  []byte     // room for its data
 	head  []byte     // room for the answer's header
 	sums  []byte     // room for the answer's checksums
@@ -168,7 +169,8 @@ func (c *connection) receive() error {
 	if _, err := c.in.Peek(1); err != nil {
 		return io.EOF
 	}
-	c.conn.SetReadDeadline(time.Now().Add(c.server.config.PeerTimeout))
+	c.began = time.Now()
+	c.conn.SetReadDeadline(c.began.Add(c.server.config.PeerTimeout))
 	if err := c.frame.Receive(c.in, c.extra); err != nil {
 		return fmt.Errorf("receive frame: %w", err)
 	}
@@ -267,6 +269,8 @@ func (c *connection) read() error {
 	if err := sender.Send(c.head); err != nil {
 		return fmt.Errorf("send %d bytes of chunk %d: %w", view.Length, c.frame.Chunk, err)
 	}
+	c.server.measures.sent.Add(int64(view.Length))
+	took(c.server.measures.read, c.began)
 	return nil
 }
 

@@ -200,17 +200,28 @@ func (s *Server) beat(ctx context.Context, meta control.MetaClient, every time.D
 	}
 }
 
-func (s *Server) heartbeat(ctx context.Context, meta control.MetaClient, every time.Duration) (registerAgain bool, err error) {
+// space is that of a file system, in bytes.
+type space struct{ capacity, free uint64 }
+
+func (s *Server) disk() (space, error) {
 	var disk unix.Statfs_t
 	if err := unix.Statfs(s.config.Directory, &disk); err != nil {
-		return false, fmt.Errorf("ask how full the disk is: %w", err)
+		return space{}, fmt.Errorf("ask how full the disk is: %w", err)
+	}
+	return space{disk.Blocks * uint64(disk.Bsize), disk.Bavail * uint64(disk.Bsize)}, nil
+}
+
+func (s *Server) heartbeat(ctx context.Context, meta control.MetaClient, every time.Duration) (registerAgain bool, err error) {
+	disk, err := s.disk()
+	if err != nil {
+		return false, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(every, time.Second))
 	defer cancel()
 	reply, err := meta.Heartbeat(ctx, &control.HeartbeatRequest{
 		Server:        s.identity.Server,
-		CapacityBytes: disk.Blocks * uint64(disk.Bsize),
-		FreeBytes:     disk.Bavail * uint64(disk.Bsize),
+		CapacityBytes: disk.capacity,
+		FreeBytes:     disk.free,
 		UsedBytes:     uint64(s.store.Bytes()),
 		Replicas:      uint64(s.store.Count()),
 	})

@@ -80,6 +80,7 @@ type Server struct {
 	store    *replica.Store
 	identity identity
 	senders  read.Server // what they share
+	measures measures
 	lender   *shortcircuit.Server
 	links    linkPool
 	corrupt  chan corruptBlock // to be told to the metadata server
@@ -101,6 +102,7 @@ func New(config Config) (*Server, error) {
 	config.setDefaults()
 	s := &Server{config: config, log: config.Log, complain: rate.NewLimiter(rate.Every(time.Second), 10),
 		connections: make(map[*net.TCPConn]bool), corrupt: make(chan corruptBlock, 256)}
+	s.measures = s.newMeasures()
 	var err error
 	if s.defaultRead, err = read.Paths.Use(read.Copy); err != nil {
 		return nil, err

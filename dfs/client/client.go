@@ -215,6 +215,10 @@ func (c *Client) Close() error {
 // Counters returns what the client has counted.
 func (c *Client) Counters() *datapath.Counters { return c.options.Counters }
 
+// ReadPath and WritePath name the data paths that the client takes.
+func (c *Client) ReadPath() string  { return c.options.ReadPath }
+func (c *Client) WritePath() string { return c.options.WritePath }
+
 func (c *Client) changesOf(inode uint64) uint64 { return c.changes[inode%256].Load() }
 
 func (c *Client) changed(inode uint64) { c.changes[inode%256].Add(1) }

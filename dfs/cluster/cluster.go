@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -26,18 +28,39 @@ const (
 	stopTime  = 10 * time.Second // for a role to end by itself
 )
 
-// Config says what cluster to run. All fields must be set.
+// Config says what cluster to run. All fields but Metrics must be set.
 type Config struct {
 	Program      string // has the subcommands meta and chunk
 	Directory    string // made if it does not exist
 	Meta         string // address of the metadata server, "ip:port"
 	ChunkServers int
-	Output       io.Writer // what the roles have to say
-	Ready        func()    // called once everything can be used
+	// Metrics is where the metadata server's metrics are, "host:port"; those of the
+	// chunk servers are on the ports behind. Empty for nowhere.
+	Metrics string
+	Output  io.Writer // what the roles have to say
+	Ready   func()    // called once everything can be used
+}
+
+// metricsAddress is where a role serves its metrics; the metadata server is role
+// 0.
+func (c *Config) metricsAddress(role int) (string, error) {
+	if c.Metrics == "" {
+		return "", nil
+	}
+	host, port, err := net.SplitHostPort(c.Metrics)
+	first, bad := strconv.ParseUint(port, 10, 16)
+	if err != nil || bad != nil || first == 0 || first+uint64(role) > math.MaxUint16 {
+		return "", fmt.Errorf("serve metrics on %q: give HOST:PORT, or :PORT for this machine only, with a free port for each of %d roles from there on",
+			c.Metrics, 1+c.ChunkServers)
+	}
+	return net.JoinHostPort(host, strconv.FormatUint(first+uint64(role), 10)), nil
 }
 
 // Run runs the cluster until ctx ends, which is no error, or a role does.
 func Run(ctx context.Context, config Config) error {
+	if _, err := config.metricsAddress(config.ChunkServers); err != nil {
+		return err
+	}
 	unlock, err := lock(config.Directory)
 	if err != nil {
 		return err
@@ -99,7 +122,13 @@ func (r *roles) launch(name string, args ...string) error {
 	if err := os.Mkdir(directory, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("make a directory for %s: %w", name, err)
 	}
-	cmd := exec.Command(r.config.Program, append(args, "--dir", directory)...)
+	metrics, err := r.config.metricsAddress(len(r.processes))
+	if err != nil {
+		return err
+	}
+	// The address of the metrics is given even if it is empty: the environment may
+	// name one, which is not for every role.
+	cmd := exec.Command(r.config.Program, append(args, "--dir", directory, "--metrics-address", metrics)...)
 	cmd.Stderr = r.config.Output
 	// In a group of its own a role does not get the terminal's Ctrl-C, so that
 	// roles are stopped in order.

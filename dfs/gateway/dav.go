@@ -24,6 +24,10 @@ const maxListed = 100_000
 // through it appear when they are closed.
 type davFS struct{ g *Gateway }
 
+// withheld are the permissions that nothing new gets, as with the usual umask:
+// package webdav asks for all.
+const withheld = 0o022
+
 // davError says what package webdav asks about an error with os.IsNotExist and
 // the like, which don't see what an error wraps.
 func davError(err error) error {
@@ -48,7 +52,7 @@ func (d davFS) Mkdir(ctx context.Context, name string, mode fs.FileMode) error {
 	if err := davPath("mkdir", name); err != nil {
 		return err
 	}
-	return davError(d.g.client.Mkdir(ctx, name, mode))
+	return davError(d.g.client.Mkdir(ctx, name, mode&^withheld))
 }
 
 // RemoveAll implements webdav.FileSystem.
@@ -150,6 +154,7 @@ type upload struct {
 	ctx         context.Context
 	part, final string
 	failed      error
+	began       time.Time
 }
 
 // cleanupTime bounds the calls that clean up after a client has gone.
@@ -166,10 +171,11 @@ func (g *Gateway) newUpload(ctx context.Context, name string, mode fs.FileMode) 
 	if err != nil {
 		return nil, err
 	}
+	mode &^= withheld
 	if old, err := g.client.Stat(ctx, name); err == nil {
 		mode = old.Mode().Perm()
 	}
-	u := &upload{g: g, ctx: ctx, part: g.uploads + "/" + rand.Text(), final: name}
+	u := &upload{g: g, ctx: ctx, began: time.Now(), part: g.uploads + "/" + rand.Text(), final: name}
 	u.File, err = g.client.OpenFile(ctx, u.part, os.O_RDWR|os.O_CREATE|os.O_EXCL, client.FileOptions{Mode: mode})
 	return u, err
 }
@@ -207,6 +213,7 @@ func (u *upload) Close() error {
 		outcome.err = err
 	}
 	if err == nil {
+		u.g.counts.took(uploaded, time.Since(u.began))
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), cleanupTime)

@@ -374,6 +374,9 @@ func TestWebDAV(t *testing.T) {
 	require.Equal(t, "new", expect(200, "GET", "/dir/taken", ""))
 	expect(204, "UNLOCK", "/dir/new", "", "Lock-Token", token)
 	expect(204, "UNLOCK", "/dir/taken", "", "Lock-Token", taken)
+	info, err := p.client.Stat(t.Context(), "/dir/moved")
+	require.NoError(t, err)
+	require.EqualValues(t, 0o644, info.Mode())
 	expect(204, "DELETE", "/dir", "")
 	expect(404, "GET", "/dir/b", "")
 	r, _ = p.do(t, "DELETE", "/", nil)
@@ -440,6 +443,31 @@ func TestHostileRequests(t *testing.T) {
 		"TLS":                  {"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", []int{400}},
 		"unknown version":      {"GET /file HTTP/3.7\r\nHost: x\r\n\r\n" + hidden, []int{505, 400}},
 		"put without a length": {"PUT /new HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", []int{201, 204}},
+		"lengths that differ":  {"GET /file HTTP/1.1\r\nHost: x\r\nContent-Length: 0, 36\r\n\r\n" + hidden, []int{400}},
+		"signed length":        {"GET /file HTTP/1.1\r\nHost: x\r\nContent-Length: +36\r\n\r\n" + hidden, []int{400}},
+		"negative length":      {"GET /file HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n" + hidden, []int{400}},
+		"two encodings":        {"GET /file HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n" + hidden, []int{400, 501}},
+		"encoding, 1.0":        {"GET /file HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + hidden, []int{200, 400}},
+		"chunk without end":    {"POST /file?tags HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloX0\r\n\r\n" + hidden, []int{400}},
+		"huge chunk extension": {"POST /file?tags HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5;" + strings.Repeat("a", 10_000) + "\r\nhello\r\n0\r\n\r\n" + hidden, []int{400}},
+		"huge chunk":           {"POST /file?tags HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nfffffffffffffffff\r\n" + hidden, []int{400}},
+		"huge form":            {"POST /file?tags HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 1000000\r\n\r\nname=" + strings.Repeat("a", 100_000), []int{413}},
+		"carriage return":      {"GET /file HTTP/1.1\r\nHost: x\r\nX: y\rContent-Length: 36\r\n\r\n" + hidden, []int{400}},
+		"odd space in name":    {"GET /file HTTP/1.1\r\nHost: x\r\nContent-Length\x0b: 36\r\n\r\n" + hidden, []int{400}},
+		"first line folded":    {"GET /file HTTP/1.1\r\n Host: y\r\nHost: x\r\n\r\n" + hidden, []int{400}},
+		"many headers":         {"GET /file HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("a: b\r\n", 20_000) + "\r\n" + hidden, []int{431}},
+		"huge path":            {"GET /" + strings.Repeat("a/", 50_000) + " HTTP/1.1\r\nHost: x\r\n\r\n" + hidden, []int{431}},
+		"traversal, absolute":  {"GET http://x/../secret HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", []int{400}},
+		"absolute form":        {"GET http://y/file HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", []int{200}},
+		"no path":              {"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", []int{200, 400}},
+		"proxying":             {"CONNECT example.com:80 HTTP/1.1\r\nHost: example.com:80\r\nConnection: close\r\n\r\n", []int{400, 405}},
+		"upgrade":              {"GET /file HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n", []int{200}},
+		"unknown expectation":  {"GET /file HTTP/1.1\r\nHost: x\r\nExpect: cake\r\nConnection: close\r\n\r\n", []int{417}},
+		"HTTP/1.0":             {"GET /file HTTP/1.0\r\n\r\n", []int{200}},
+		"HTTP/0.9":             {"GET /file\r\n\r\n" + hidden, []int{400}},
+		"HTTP/2":               {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", []int{400, 505}},
+		"raw bytes in path":    {"GET /\xff\xfe HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", []int{400, 404}},
+		"random bytes":         {string(randomBytes(4000)), []int{400, 431}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", p.gateway.Address())
@@ -466,6 +494,34 @@ func TestHostileRequests(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A header that drips, a byte at a time but never too long a pause, has no more
+// time than another.
+func TestAHeaderThatDrips(t *testing.T) {
+	p := start(t, dfstest.Start(t, dfstest.Options{ChunkServers: 1}), func(c *Config) { c.HeaderTimeout = 200 * time.Millisecond })
+	for _, begin := range []string{"GET /file HTTP/1.1\r\nX: ", "PUT /file HTTP/1.1\r\nX: "} {
+		conn, err := net.Dial("tcp", p.gateway.Address())
+		require.NoError(t, err)
+		defer conn.Close()
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			io.Copy(io.Discard, conn)
+		}()
+		_, err = conn.Write([]byte(begin))
+		for err == nil {
+			select {
+			case <-ended:
+				err = io.EOF
+			case <-time.After(10 * time.Millisecond):
+				_, err = conn.Write([]byte("x"))
+			}
+			require.NoError(t, t.Context().Err())
+		}
+		<-ended
+	}
+	require.Eventually(t, func() bool { return p.gateway.status().Connections == 0 }, 10*time.Second, time.Millisecond)
 }
 
 // A client that takes or sends too little in the time it has loses its

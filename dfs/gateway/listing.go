@@ -49,7 +49,7 @@ func (g *Gateway) directory(w http.ResponseWriter, r *http.Request) {
 	listing, err := g.list(r, limit)
 	switch {
 	case err != nil:
-		fail(w, err)
+		failPage(w, r, err)
 	case asJSON:
 		writeJSON(w, listing)
 	default:

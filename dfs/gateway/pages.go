@@ -27,12 +27,21 @@ const pagePolicy = "default-src 'none'; style-src 'self'; script-src 'self'; con
 
 var templates = template.Must(template.New("").Funcs(template.FuncMap{
 	"bytes": func(n int64) string { return humanize.IBytes(uint64(n)) },
-	"when":  func(t time.Time) string { return t.Format("2006-01-02 15:04") },
+	"when":  func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04") },
 	"href":  href,
-	"join":  path.Join,
+	"plural": func(n int, one, more string) string {
+		if n == 1 {
+			return "1 " + one
+		}
+		return humanize.Comma(int64(n)) + " " + more
+	},
 }).ParseFS(assets, "assets/*.html.tmpl"))
 
 func showPage(w http.ResponseWriter, name string, data any) {
+	showPageAs(w, http.StatusOK, name, data)
+}
+
+func showPageAs(w http.ResponseWriter, status int, name string, data any) {
 	var page bytes.Buffer
 	if err := templates.ExecuteTemplate(&page, name, data); err != nil {
 		fail(w, err)
@@ -41,12 +50,31 @@ func showPage(w http.ResponseWriter, name string, data any) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Security-Policy", pagePolicy)
 	w.Header().Set("Referrer-Policy", "same-origin")
+	w.WriteHeader(status)
 	w.Write(page.Bytes())
+}
+
+// complain says what is wrong: on a page if a browser shows the answer to a
+// person, else in a line.
+func complain(w http.ResponseWriter, r *http.Request, status int, text string) {
+	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
+		http.Error(w, text, status)
+		return
+	}
+	showPageAs(w, status, "error.html.tmpl", struct {
+		Status     int
+		Name, Text string
+	}{status, http.StatusText(status), text})
+}
+
+// failPage is fail for requests that browsers make to show the answer.
+func failPage(w http.ResponseWriter, r *http.Request, err error) {
+	complain(w, r, statusOf(err), err.Error())
 }
 
 func serveAsset(w http.ResponseWriter, r *http.Request) {
 	name := r.PathValue("asset")
-	if ext := path.Ext(name); ext != ".css" && ext != ".js" {
+	if ext := path.Ext(name); ext != ".css" && ext != ".js" && ext != ".svg" {
 		http.NotFound(w, r)
 		return
 	}
@@ -55,25 +83,37 @@ func serveAsset(w http.ResponseWriter, r *http.Request) {
 }
 
 // crumb is a part of a path that leads to it.
-type crumb struct{ Name, Href string }
+type crumb struct {
+	Name, Href string
+	Last       bool
+}
 
 func crumbs(p string) []crumb {
-	list := []crumb{{"files", "/"}}
+	list := []crumb{{Name: "files", Href: "/"}}
 	at := ""
 	for name := range strings.SplitSeq(strings.Trim(p, "/"), "/") {
 		if name != "" {
 			at += "/" + name
-			list = append(list, crumb{name, href(at, "")})
+			list = append(list, crumb{Name: name, Href: href(at, "")})
 		}
 	}
+	list[len(list)-1].Last = true
 	return list
 }
 
 func (g *Gateway) directoryPage(w http.ResponseWriter, l directoryListing) {
+	directories := 0
+	for _, e := range l.Entries {
+		if e.Type == "directory" {
+			directories++
+		}
+	}
 	showPage(w, "directory.html.tmpl", struct {
 		directoryListing
-		Crumbs []crumb
-	}{l, crumbs(l.Path)})
+		Crumbs             []crumb
+		Wanted             string // what is searched for: nothing
+		Directories, Files int
+	}{l, crumbs(l.Path), "", directories, len(l.Entries) - directories})
 }
 
 type tag struct{ Name, Value string }
@@ -94,22 +134,23 @@ func (g *Gateway) infoPage(w http.ResponseWriter, r *http.Request, info *client.
 	p := path.Clean(r.URL.Path)
 	xattrs, err := g.client.Xattrs(r.Context(), p)
 	if err != nil {
-		fail(w, err)
+		failPage(w, r, err)
 		return
 	}
 	chunks, err := g.client.Chunks(r.Context(), p)
 	if err != nil {
-		fail(w, err)
+		failPage(w, r, err)
 		return
 	}
 	showPage(w, "info.html.tmpl", struct {
 		Path, Name, Type, Parent string
+		IsRoot                   bool
 		Info                     *client.Info
 		Crumbs                   []crumb
 		Tags                     []tag
 		Chunks                   []client.Chunk
 		MoreChunks               int
-	}{p, info.Name(), typeName(info.Mode().Type()), href(path.Dir(p), ""), info, crumbs(p), tagsOf(xattrs),
+	}{p, info.Name(), typeName(info.Mode().Type()), href(path.Dir(p), ""), p == "/", info, crumbs(p), tagsOf(xattrs),
 		chunks[:min(len(chunks), maxShownChunks)], max(0, len(chunks)-maxShownChunks)})
 }
 
@@ -126,6 +167,7 @@ const (
 type found struct {
 	Path, Href string
 	Tag        tag
+	Type       string
 }
 
 // search looks through the tree below root for "name", or "name=value".
@@ -152,7 +194,7 @@ func (g *Gateway) searchPage(w http.ResponseWriter, r *http.Request) {
 		s.Cut, err = "it took longer than "+searchTime.String(), nil
 	}
 	if err != nil {
-		fail(w, err)
+		failPage(w, r, err)
 		return
 	}
 	showPage(w, "search.html.tmpl", struct {
@@ -171,7 +213,7 @@ func (s *search) walk(ctx context.Context, directory string) error {
 		if isReserved(full) || entry.Type() == fs.ModeSymlink {
 			continue
 		}
-		if err := s.look(ctx, full); err != nil {
+		if err := s.look(ctx, full, typeName(entry.Type())); err != nil {
 			return err
 		}
 		if entry.IsDir() && s.Cut == "" {
@@ -186,7 +228,7 @@ func (s *search) walk(ctx context.Context, directory string) error {
 	return nil
 }
 
-func (s *search) look(ctx context.Context, p string) error {
+func (s *search) look(ctx context.Context, p, kind string) error {
 	if s.looked++; s.looked > maxSearched {
 		s.Cut = "it has looked at " + humanize.Comma(maxSearched) + " files"
 		return nil
@@ -203,7 +245,7 @@ func (s *search) look(ctx context.Context, p string) error {
 		s.Cut = "it has found " + humanize.Comma(maxFound) + " files"
 		return nil
 	}
-	s.Found = append(s.Found, found{p, href(p, "info"), tag{s.name, string(v)}})
+	s.Found = append(s.Found, found{p, href(p, "info"), tag{s.name, string(v)}, kind})
 	return nil
 }
 

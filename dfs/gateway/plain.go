@@ -35,7 +35,9 @@ func (g *Gateway) answerPlain(c *connection, r *http.Request) outcome {
 	g.counts.requests.Add(1)
 	a := answerFor(r, info)
 	closing := r.Close || g.ctx.Err() != nil
+	by := relayed
 	if a.length == 0 || isSmall(info) {
+		by = verified
 		err = g.answerWhole(c, file, a, closing)
 	} else {
 		late.Reset(g.config.bodyTime(a.length))
@@ -47,7 +49,9 @@ func (g *Gateway) answerPlain(c *connection, r *http.Request) outcome {
 		g.warn("body ended early", "client", c.RemoteAddr(), "path", r.URL.Path, "reason", err)
 		return connectionDone
 	}
-	g.counts.took(time.Since(began))
+	if a.length > 0 {
+		g.counts.took(by, time.Since(began))
+	}
 	return answered
 }
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/net/webdav"
 
 	"waggle/dfs/client"
+	"waggle/dfs/metrics"
 )
 
 const (
@@ -48,7 +49,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g.counts.requests.Add(1)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if err := checkPath(r.URL); err != nil {
-		http.Error(w, "Bad path: "+err.Error(), http.StatusBadRequest)
+		complain(w, r, http.StatusBadRequest, "Bad path: "+err.Error())
 		return
 	}
 	deadlines := http.NewResponseController(w)
@@ -61,7 +62,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case strings.HasPrefix(r.URL.Path, pagesPrefix):
 		h.pages.ServeHTTP(w, r)
 	case isReserved(r.URL.Path):
-		http.NotFound(w, r)
+		complain(w, r, http.StatusNotFound, "This path does not exist for clients: it is the gateway's own")
 	case r.Method == http.MethodGet, r.Method == http.MethodHead:
 		g.get(w, r)
 	case r.Method == http.MethodPut:
@@ -87,13 +88,13 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 	info, err := g.client.Stat(r.Context(), r.URL.Path)
 	switch {
 	case err != nil:
-		fail(w, err)
+		failPage(w, r, err)
 	case r.URL.Query().Has("info"):
 		g.infoPage(w, r, info)
 	case info.IsDir():
 		g.directory(w, r)
 	case !info.Mode().IsRegular():
-		fail(w, &fs.PathError{Op: "get", Path: r.URL.Path, Err: fs.ErrInvalid})
+		failPage(w, r, &fs.PathError{Op: "get", Path: r.URL.Path, Err: fs.ErrInvalid})
 	case r.Method == http.MethodGet && g.relay != nil && r.ProtoAtLeast(1, 1) && r.ContentLength == 0:
 		if err := g.takeBack(w, r); err != nil {
 			g.warn("connection not taken back", "client", r.RemoteAddr, "reason", err)
@@ -135,7 +136,7 @@ func (g *Gateway) getVerified(w http.ResponseWriter, r *http.Request, info *clie
 		g.warn("body ended early", "client", r.RemoteAddr, "path", r.URL.Path, "reason", err)
 		panic(http.ErrAbortHandler) // so that the client sees it
 	}
-	g.counts.took(time.Since(began))
+	g.counts.took(verified, time.Since(began))
 }
 
 // put stores a file, of which package webdav checks the locks.
@@ -217,7 +218,7 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 // newPages serves what is not a file of the file system.
 func (g *Gateway) newPages() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /-/metrics", g.metricsHandler())
+	mux.Handle("GET /-/metrics", metrics.Handler(g.Metrics()))
 	mux.HandleFunc("GET /-/status", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, g.status()) })
 	mux.HandleFunc("GET /-/live", g.livePage)
 	mux.HandleFunc("GET /-/{asset}", serveAsset)
@@ -233,14 +234,18 @@ func (g *Gateway) postTags(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err := r.ParseForm(); err != nil {
-		http.Error(w, "Read the form: "+err.Error(), http.StatusBadRequest)
+		status := statusOf(err)
+		if status == http.StatusInternalServerError {
+			status = http.StatusBadRequest
+		}
+		complain(w, r, status, "Read the form: "+err.Error())
 		return
 	}
 	name, value := r.PostForm.Get("name"), r.PostForm.Get("value")
 	var err error
 	switch {
 	case name == "":
-		http.Error(w, "A tag needs a name", http.StatusBadRequest)
+		complain(w, r, http.StatusBadRequest, "A tag needs a name")
 		return
 	case r.PostForm.Has("remove"):
 		err = g.client.RemoveXattr(r.Context(), r.URL.Path, tagPrefix+name)
@@ -248,7 +253,7 @@ func (g *Gateway) postTags(w http.ResponseWriter, r *http.Request) {
 		err = g.client.SetXattr(r.Context(), r.URL.Path, tagPrefix+name, []byte(value), client.XattrAny)
 	}
 	if err != nil {
-		fail(w, fmt.Errorf("change tag %q: %w", name, err))
+		failPage(w, r, fmt.Errorf("change tag %q: %w", name, err))
 		return
 	}
 	http.Redirect(w, r, href(path.Clean(r.URL.Path), "info"), http.StatusSeeOther)

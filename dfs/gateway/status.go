@@ -13,10 +13,10 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"waggle/dfs/client"
 	"waggle/dfs/datapath"
+	"waggle/dfs/datapath/relay"
 	"waggle/dfs/metrics"
 )
 
@@ -33,18 +33,26 @@ type counts struct {
 	library   *atomic.Int64 // bytes that the client library read
 	uploaded  *atomic.Int64 // bytes
 
-	latency prometheus.Histogram
-
-	mu     sync.Mutex
-	recent *hdrhistogram.WindowedHistogram // microseconds of the last seconds
-	turned time.Time
+	latency *prometheus.HistogramVec
+	ways    [ways]recent
 }
 
+// way is how a body gets through the gateway.
+type way int
+
 const (
-	latencyWindows = 6
-	latencyWindow  = 5 * time.Second
-	maxLatency     = 10 * time.Minute
+	relayed  way = iota // passed on by the relay path
+	verified            // read and verified by the client library
+	uploaded            // written by the client library
+	ways
 )
+
+func (w way) String() string { return [...]string{"relayed", "verified", "uploaded"}[w] }
+
+// operation is what the data path of a way does.
+func (w way) operation() datapath.Operation {
+	return [...]datapath.Operation{datapath.Relay, datapath.Read, datapath.Write}[w]
+}
 
 func (c *counts) init(all *datapath.Counters) {
 	c.all = all
@@ -55,77 +63,143 @@ func (c *counts) init(all *datapath.Counters) {
 	} {
 		*n = all.Counter(name)
 	}
-	c.latency = prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "waggle_gateway_get_seconds", Help: "Time from a GET's header to the end of its body.",
-		Buckets: prometheus.ExponentialBuckets(50e-6, 2, 22),
-	})
-	c.recent = hdrhistogram.NewWindowed(latencyWindows, 1, maxLatency.Microseconds(), 2)
+	c.latency = metrics.NewLatency("waggle_gateway_body_seconds",
+		"Time from a GET's or PUT's header to the end of its body, by how that got through the gateway.", "way")
+	for w := range ways {
+		c.latency.WithLabelValues(w.String()) // so that there is a 0 to see
+		c.ways[w].last = hdrhistogram.NewWindowed(latencyWindows, 1, maxLatency.Microseconds(), 2)
+	}
 }
 
-// took notes how long a GET has taken.
-func (c *counts) took(d time.Duration) {
-	c.latency.Observe(d.Seconds())
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.turn()
-	c.recent.Current.RecordValue(min(d.Microseconds(), maxLatency.Microseconds()))
+// took notes how long a body has taken.
+func (c *counts) took(w way, d time.Duration) {
+	c.latency.WithLabelValues(w.String()).Observe(d.Seconds())
+	c.ways[w].note(d)
+}
+
+// recent are the times of the last seconds.
+type recent struct {
+	mu     sync.Mutex
+	last   *hdrhistogram.WindowedHistogram // microseconds
+	turned time.Time
+}
+
+const (
+	latencyWindows = 6
+	latencyWindow  = 5 * time.Second
+	maxLatency     = 10 * time.Minute
+)
+
+func (r *recent) note(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turn()
+	r.last.Current.RecordValue(min(d.Microseconds(), maxLatency.Microseconds()))
 }
 
 // turn drops what is too old.
-func (c *counts) turn() {
-	for n := 0; time.Since(c.turned) > latencyWindow; n++ {
+func (r *recent) turn() {
+	for n := 0; time.Since(r.turned) > latencyWindow; n++ {
 		if n == latencyWindows {
-			c.turned = time.Now()
+			r.turned = time.Now()
 			return
 		}
-		c.recent.Rotate()
-		c.turned = c.turned.Add(latencyWindow)
+		r.last.Rotate()
+		r.turned = r.turned.Add(latencyWindow)
 	}
+}
+
+// latency is that of the bodies of the last 30 s.
+type latency struct {
+	Count int64   `json:"count"`
+	P50   float64 `json:"p50_seconds"`
+	P99   float64 `json:"p99_seconds"`
+	Max   float64 `json:"max_seconds"`
+}
+
+func (r *recent) latency() latency {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.turn()
+	all := r.last.Merge()
+	const second = 1e6
+	return latency{all.TotalCount(), float64(all.ValueAtQuantile(50)) / second, float64(all.ValueAtQuantile(99)) / second, float64(all.Max()) / second}
 }
 
 // status is what the live panel shows.
 type status struct {
-	Version     string            `json:"version"`
-	Paths       map[string]string `json:"paths"` // by operation
-	Connections int               `json:"connections"`
-	Counters    map[string]int64  `json:"counters"`
-	// Latency is that of the GETs of the last 30 s.
-	Latency struct {
-		Count int64   `json:"count"`
-		P50   float64 `json:"p50_seconds"`
-		P99   float64 `json:"p99_seconds"`
-		Max   float64 `json:"max_seconds"`
-	} `json:"latency"`
+	Version     string           `json:"version"`
+	Connections int              `json:"connections"`
+	Paths       []pathStatus     `json:"paths"`
+	Counters    map[string]int64 `json:"counters"`
+}
+
+// pathStatus is what went through the gateway by one data path.
+type pathStatus struct {
+	Way       string             `json:"way"`
+	Operation datapath.Operation `json:"operation"`
+	Path      string             `json:"path"`
+	Bytes     int64              `json:"bytes"` // of bodies
+	// Copied are the bytes that this process has read from a connection for these
+	// bodies, and those that it has written to one. Absent means not counted.
+	Copied  *int64  `json:"copied_bytes,omitempty"`
+	Latency latency `json:"latency"`
 }
 
 func (g *Gateway) status() status {
-	s := status{Version: g.config.Version, Counters: g.counts.all.Snapshot(),
-		Paths: map[string]string{"relay": g.config.Relay, "read": g.config.ReadPath}}
+	s := status{Version: g.config.Version, Counters: g.counts.all.Snapshot()}
 	g.mu.Lock()
 	s.Connections = len(g.connections)
 	g.mu.Unlock()
-	g.counts.mu.Lock()
-	defer g.counts.mu.Unlock()
-	g.counts.turn()
-	recent := g.counts.recent.Merge()
-	s.Latency.Count = recent.TotalCount()
-	s.Latency.P50 = float64(recent.ValueAtQuantile(50)) / 1e6
-	s.Latency.P99 = float64(recent.ValueAtQuantile(99)) / 1e6
-	s.Latency.Max = float64(recent.Max()) / 1e6
+	for w := range ways {
+		if w == relayed && g.relay == nil {
+			continue
+		}
+		p := pathStatus{Way: w.String(), Operation: w.operation(), Latency: g.counts.ways[w].latency()}
+		p.Path, p.Bytes, p.Copied = g.traffic(w, s.Counters)
+		s.Paths = append(s.Paths, p)
+	}
 	return s
 }
 
-// metricsHandler serves what Prometheus collects.
-func (g *Gateway) metricsHandler() http.Handler {
-	registry := metrics.NewRegistry("gateway", g.counts.all)
-	registry.MustRegister(g.counts.latency, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "waggle_gateway_connections", Help: "Connections of clients.",
-	}, func() float64 {
+// traffic says what has gone one way.
+func (g *Gateway) traffic(w way, counters map[string]int64) (path string, n int64, copied *int64) {
+	switch w {
+	case relayed:
+		n = counters["gateway_relayed_bytes"]
+		through := 2 * max(n-g.movedByKernel(counters), 0)
+		return g.config.Relay, n, &through
+	case verified:
+		n = counters["gateway_library_bytes"]
+		through := 2 * n
+		return g.client.ReadPath(), n, &through
+	}
+	return g.client.WritePath(), counters["gateway_uploaded_bytes"], nil
+}
+
+// movedByKernel is how many of the relayed bytes never came to this process, as
+// the path proves. Of all others it is taken that they came and went.
+func (g *Gateway) movedByKernel(counters map[string]int64) (n int64) {
+	if g.config.Relay == relay.Copy {
+		return 0
+	}
+	path, err := relay.Paths.Get(g.config.Relay)
+	if err != nil {
+		return 0 // New has got it
+	}
+	for _, proof := range path.About().Proof {
+		n += counters[proof]
+	}
+	return n
+}
+
+// Metrics is what Prometheus is told about this gateway.
+func (g *Gateway) Metrics() *prometheus.Registry {
+	return metrics.NewRegistry("gateway", g.counts.all, g.counts.latency, metrics.Gauges(func(set func(name, help string, value float64)) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
-		return float64(len(g.connections))
+		set("waggle_gateway_connections", "Connections of clients.", float64(len(g.connections)))
 	}))
-	return promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 }
 
 // errorStatuses says what an error of the file system is in HTTP.

@@ -45,6 +45,7 @@ import (
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/lookup"
 	"waggle/dfs/meta/store"
+	"waggle/dfs/metrics"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -136,6 +137,9 @@ type Server struct {
 	mender    *mender
 	checking  sync.Mutex    // held by the one check that runs
 	repaired  *atomic.Int64 // replicas made anew
+	calls     metrics.Calls
+	asking    sync.Mutex // held while gauges are told
+	closed    bool       // there are none any more
 	chunkIDs  struct {
 		sync.Mutex
 		next, end uint64
@@ -159,7 +163,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, log: config.Log, repaired: config.Counters.Counter("meta_replicas_made")}
+	s := &Server{config: config, log: config.Log, repaired: config.Counters.Counter("meta_replicas_made"), calls: metrics.NewCalls()}
 	if err := s.load(); err != nil {
 		return nil, err
 	}
@@ -286,6 +290,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	services := grpc.NewServer(
 		grpc.MaxConcurrentStreams(4096),
 		grpc.SharedWriteBuffer(true),
+		grpc.UnaryInterceptor(s.calls.Intercept),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 	)
 	control.RegisterMetaServer(services, s)
@@ -325,6 +330,9 @@ func stopServices(services *grpc.Server) {
 }
 
 func (s *Server) close() error {
+	s.asking.Lock()
+	defer s.asking.Unlock()
+	s.closed = true
 	s.published.close()
 	return errors.Join(s.servers.close(), s.store.Close())
 }

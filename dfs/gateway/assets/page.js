@@ -20,20 +20,35 @@ function on(id, action) {
 }
 
 async function attempt(action) {
+  const buttons = [...document.querySelectorAll("button")];
+  buttons.forEach((button) => { button.disabled = true; }); // one thing at a time
   try {
     tell("");
     await action();
   } catch (error) {
     tell(error.message);
   }
+  buttons.forEach((button) => { button.disabled = false; });
+}
+
+// reason is why a request was refused, in words: WebDAV's answers may have none.
+const reasons = { 405: "There is something of this name already.", 412: "There is something of this name already.",
+  423: "Somebody else has locked it.", 507: "The chunk servers are full." };
+
+function reason(status, text) {
+  return reasons[status] || text.trim() || `The gateway refused it with status ${status}.`;
 }
 
 async function ask(method, url, headers) {
   const response = await fetch(url, { method, headers });
-  if (!response.ok) throw new Error(`${method}: ${await response.text() || response.status}`);
+  if (!response.ok) throw new Error(reason(response.status, await response.text()));
 }
 
-const inside = (directory, name) => directory.replace(/\/$/, "") + "/" + encodeURIComponent(name);
+// inside is the URL of a name in a directory.
+function inside(directory, name) {
+  if (name === "." || name === ".." || name.includes("/")) throw new Error(`A name can't be “.” or “..”, or hold a slash: ${name}`);
+  return directory.replace(/\/$/, "") + "/" + encodeURIComponent(name);
+}
 
 // put uploads one file; fetch could not tell the progress.
 function put(url, file, progress) {
@@ -41,7 +56,7 @@ function put(url, file, progress) {
     const request = new XMLHttpRequest();
     request.open("PUT", url);
     request.upload.onprogress = (event) => progress(event.loaded);
-    request.onload = () => request.status < 300 ? done() : failed(new Error(`Upload of ${file.name}: ${request.responseText || request.status}`));
+    request.onload = () => request.status < 300 ? done() : failed(new Error(`Upload of ${file.name}: ${reason(request.status, request.responseText)}`));
     request.onerror = () => failed(new Error(`Upload of ${file.name}: the connection was lost`));
     request.send(file);
   });
@@ -49,13 +64,22 @@ function put(url, file, progress) {
 
 on("upload", async (form) => {
   const files = [...byId("files").files];
-  const bar = byId("progress");
+  const progress = byId("progress");
   const total = files.reduce((sum, file) => sum + file.size, 0) || 1;
   let before = 0;
-  bar.hidden = false;
-  for (const file of files) {
-    await put(inside(form.dataset.directory, file.name), file, (loaded) => { bar.value = (before + loaded) / total; });
-    before += file.size;
+  progress.hidden = false;
+  try {
+    for (const [i, file] of files.entries()) {
+      const now = (loaded) => {
+        progress.firstElementChild.value = (before + loaded) / total;
+        progress.lastElementChild.textContent = `${file.name}: file ${i + 1} of ${files.length}, ${bytes(before + loaded)} of ${bytes(total)}`;
+      };
+      now(0);
+      await put(inside(form.dataset.directory, file.name), file, now);
+      before += file.size;
+    }
+  } finally {
+    progress.hidden = true;
   }
   location.reload();
 });
@@ -71,9 +95,10 @@ on("rename", async (form) => {
   location.href = target + "?info";
 });
 
-for (const button of document.querySelectorAll("button.delete")) {
+for (const button of document.querySelectorAll("button.delete[data-href]")) {
   button.addEventListener("click", () => attempt(async () => {
-    if (!confirm(`Delete ${button.dataset.name}?`)) return;
+    const what = button.dataset.type === "directory" ? `the directory “${button.dataset.name}” and everything in it` : `“${button.dataset.name}”`;
+    if (!confirm(`Delete ${what}?`)) return;
     await ask("DELETE", button.dataset.href);
     if (button.dataset.then) location.href = button.dataset.then;
     else location.reload();
@@ -97,30 +122,54 @@ function time(seconds) {
 
 let last = null;
 
+// bodies says what is in the table of paths.
+const bodies = { relayed: "Downloads, passed on", verified: "Downloads, verified here", uploaded: "Uploads" };
+
+function row(labels, ...texts) {
+  const made = document.createElement("tr");
+  for (const text of texts) {
+    const cell = made.insertCell();
+    if (typeof text === "string") cell.textContent = text;
+    else cell.append(text);
+    if (cell.cellIndex && typeof text === "string") cell.className = "number";
+    cell.dataset.label = labels[cell.cellIndex] || "";
+  }
+  return made;
+}
+
+// code is a name that may be broken behind an underscore.
+function code(text) {
+  const made = document.createElement("code");
+  made.append(...text.split(/(?<=_)/).flatMap((part) => [part, document.createElement("wbr")]));
+  return made;
+}
+
+const labelsOf = (body) => [...body.previousElementSibling.rows[0].cells].map((cell) => cell.textContent);
+
 function show(status) {
   const now = performance.now() / 1000;
-  const rate = (name) => last ? ((status.counters[name] || 0) - (last.counters[name] || 0)) / (now - last.at) : 0;
+  const passed = (name) => last ? (status.counters[name] || 0) - (last.status.counters[name] || 0) : 0;
+  const rate = (n) => last ? n / (now - last.at) : 0;
   const values = {
-    relay: status.paths.relay, read: status.paths.read, connections: status.connections,
-    requests: `${rate("gateway_requests").toFixed(0)} a second`,
-    down: `${bytes(rate("gateway_relayed_bytes") + rate("gateway_library_bytes"))}/s`,
-    up: `${bytes(rate("gateway_uploaded_bytes"))}/s`,
-    p50: status.latency.count ? time(status.latency.p50_seconds) : "–",
-    p99: status.latency.count ? time(status.latency.p99_seconds) : "–",
+    connections: status.connections,
+    requests: `${rate(passed("gateway_requests")).toFixed(0)} / s`,
+    down: `${bytes(rate(passed("gateway_relayed_bytes") + passed("gateway_library_bytes")))}/s`,
+    up: `${bytes(rate(passed("gateway_uploaded_bytes")))}/s`,
   };
   for (const [key, value] of Object.entries(values)) document.querySelector(`[data-key=${key}]`).textContent = value;
-  const rows = Object.keys(status.counters).sort().map((name) => {
-    const row = document.createElement("tr");
+  const labels = labelsOf(byId("paths"));
+  byId("paths").replaceChildren(...status.paths.map((path, i) => {
+    const before = last ? last.status.paths[i].bytes : path.bytes;
+    const took = path.latency;
+    const copies = path.copied_bytes === undefined ? "not counted" : path.bytes ? (path.copied_bytes / path.bytes).toFixed(2) : "–";
+    return row(labels, bodies[path.way], code(`${path.operation}=${path.path}`), `${bytes(rate(path.bytes - before))}/s`, bytes(path.bytes),
+      took.count ? time(took.p50_seconds) : "–", took.count ? time(took.p99_seconds) : "–", copies);
+  }));
+  byId("counters").replaceChildren(...Object.keys(status.counters).sort().map((name) => {
     const size = name.endsWith("_bytes") ? bytes : (n) => n.toFixed(0);
-    for (const [i, text] of [name, size(status.counters[name]), size(rate(name))].entries()) {
-      const cell = row.insertCell();
-      cell.textContent = text;
-      if (i) cell.className = "number";
-    }
-    return row;
-  });
-  byId("counters").replaceChildren(...rows);
-  last = { counters: status.counters, at: now };
+    return row([], code(name), size(status.counters[name]), size(rate(passed(name))));
+  }));
+  last = { status, at: now };
 }
 
 async function watch() {

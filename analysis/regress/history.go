@@ -146,7 +146,7 @@ func (t *Trend) findChanges() {
 		medians[i] = p.Median
 	}
 	at := changePoints(medians)
-	if m.Exact {
+	if m.Exact && !slices.ContainsFunc(t.Points, func(p Point) bool { return !p.IsCount() }) {
 		at = steps(medians)
 	}
 	bounds := slices.Concat([]int{0}, at, []int{len(medians)})
@@ -167,7 +167,8 @@ func (t *Trend) change(m results.Metric, at int, before, after float64) Change {
 	}
 }
 
-// steps finds where a count changes: each time, since counts don't scatter.
+// steps finds where a count changes: each time, since counts don't scatter. What
+// scatters within any of the runs, as system calls do, is none.
 func steps(series []float64) []int {
 	var at []int
 	for i := 1; i < len(series); i++ {

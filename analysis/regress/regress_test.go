@@ -287,6 +287,23 @@ func TestHistoryFindsTheCommit(t *testing.T) {
 	}
 }
 
+// System calls are counted, but how often a process polls is chance: their trend
+// is not that of a count, or every run would be a change.
+func TestWhatScattersWithinARunIsNoCount(t *testing.T) {
+	random := rand.New(rand.NewPCG(1, 2))
+	var runs []*results.Run
+	for i := range uint64(12) {
+		run := madeRun(200+i, fmt.Sprintf("run%d", i), good)
+		run.Records = run.Records[:12]
+		for k := range run.Records {
+			calls := int64(2000 * (1 + .2*random.Float64()))
+			run.Records[k].Syscalls = &calls
+		}
+		runs = append(runs, run)
+	}
+	require.Empty(t, Follow(runs).Changed())
+}
+
 func TestHistoryNeedsRuns(t *testing.T) {
 	_, err := OpenHistory(t.TempDir())
 	require.ErrorContains(t, err, "holds no run directory")

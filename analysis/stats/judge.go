@@ -105,7 +105,7 @@ func measure(q Question) Comparison {
 		Baseline: Summarize(q.Baseline), Treatment: Summarize(q.Treatment),
 		P: 1, AdjustedP: 1,
 	}
-	if q.Metric.Exact && isCount(c.Baseline) && isCount(c.Treatment) {
+	if q.Metric.Exact && c.Baseline.IsCount() && c.Treatment.IsCount() {
 		c.Exact = true
 		c.Baseline.Warnings, c.Treatment.Warnings = nil, nil
 		if c.Baseline.Median > 0 {
@@ -144,9 +144,9 @@ func warnings(q Question, c Comparison) []string {
 	return w
 }
 
-// isCount reports whether a counted metric's repetitions agree. One repetition
+// IsCount reports whether a counted metric's repetitions agree. One repetition
 // alone can't show that.
-func isCount(s Summary) bool {
+func (s Summary) IsCount() bool {
 	return s.N >= 2 && s.Max-s.Min <= countTolerance*s.Median
 }
 

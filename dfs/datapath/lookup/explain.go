@@ -2,12 +2,12 @@ package lookup
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
-	"net"
+	"os"
 	"time"
 
-	"golang.org/x/net/ipv4"
-	"golang.org/x/net/ipv6"
+	"golang.org/x/sys/unix"
 
 	"waggle/dfs/wire"
 )
@@ -28,65 +28,63 @@ const leastKernelHops = 129
 
 // Explain is Lookup with a socket of its own, and says who answered.
 func (t *Transport) Explain(ctx context.Context, q *wire.LookupRequest) (wire.LookupAnswer, Explanation, error) {
-	s, err := t.dial()
+	s, err := dial(t.address)
 	if err != nil {
 		return wire.LookupAnswer{}, Explanation{}, err
 	}
-	defer s.conn.Close()
-	w, err := newWitness(s.conn.(*net.UDPConn))
-	if err != nil {
+	defer s.close()
+	if s.witness, err = newWitness(s.fd); err != nil {
 		return wire.LookupAnswer{}, Explanation{}, fmt.Errorf("ask for the hop limit of answers: %w", err)
 	}
-	s.conn = w
-	stop := context.AfterFunc(ctx, func() { w.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
 	a, err := s.ask(ctx, q)
 	if err != nil {
 		return wire.LookupAnswer{}, Explanation{}, fmt.Errorf("look up at %s: %w", t.address, err)
 	}
-	return a, Explanation{InKernel: w.hops >= leastKernelHops, Took: w.took}, nil
+	return a, Explanation{InKernel: s.witness.hops >= leastKernelHops, Took: s.witness.took}, nil
 }
 
-// witness is a connection that remembers how its last datagram came.
+// witness remembers how a socket's last datagram came.
 type witness struct {
-	*net.UDPConn
-	read func(b []byte) (n, hops int, err error)
-	sent time.Time
-	took time.Duration
-	hops int
+	sent    time.Time
+	took    time.Duration
+	hops    int
+	control [64]byte
 }
 
-func newWitness(conn *net.UDPConn) (*witness, error) {
-	w := &witness{UDPConn: conn}
-	if conn.RemoteAddr().(*net.UDPAddr).IP.To4() != nil {
-		packets := ipv4.NewPacketConn(conn)
-		w.read = func(b []byte) (int, int, error) {
-			n, message, _, err := packets.ReadFrom(b)
-			if err != nil || message == nil {
-				return n, 0, err
-			}
-			return n, message.TTL, nil
-		}
-		return w, packets.SetControlMessage(ipv4.FlagTTL, true)
+// newWitness asks for the hop limit of what the socket receives.
+func newWitness(fd int) (*witness, error) {
+	family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	if err != nil {
+		return nil, os.NewSyscallError("getsockopt", err)
 	}
-	packets := ipv6.NewPacketConn(conn)
-	w.read = func(b []byte) (int, int, error) {
-		n, message, _, err := packets.ReadFrom(b)
-		if err != nil || message == nil {
-			return n, 0, err
-		}
-		return n, message.HopLimit, nil
+	level, option := unix.IPPROTO_IP, unix.IP_RECVTTL
+	if family == unix.AF_INET6 {
+		level, option = unix.IPPROTO_IPV6, unix.IPV6_RECVHOPLIMIT
 	}
-	return w, packets.SetControlMessage(ipv6.FlagHopLimit, true)
+	return new(witness), os.NewSyscallError("setsockopt", unix.SetsockoptInt(fd, level, option, 1))
 }
 
-func (w *witness) Write(b []byte) (int, error) {
-	w.sent = time.Now()
-	return w.UDPConn.Write(b)
-}
-
-func (w *witness) Read(b []byte) (n int, err error) {
-	n, w.hops, err = w.read(b)
+func (w *witness) receive(fd int, b []byte) (int, error) {
+	n, size, _, _, err := unix.Recvmsg(fd, b, w.control[:], 0)
+	if err != nil {
+		return 0, err
+	}
 	w.took = time.Since(w.sent)
+	w.hops, err = hopLimit(w.control[:size])
 	return n, err
+}
+
+// hopLimit finds the hop limit that a datagram came with, 0 if it was not told.
+func hopLimit(control []byte) (int, error) {
+	messages, err := unix.ParseSocketControlMessage(control)
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range messages {
+		level, kind := m.Header.Level, m.Header.Type
+		if level == unix.IPPROTO_IP && kind == unix.IP_TTL || level == unix.IPPROTO_IPV6 && kind == unix.IPV6_HOPLIMIT {
+			return int(binary.NativeEndian.Uint32(m.Data)), nil
+		}
+	}
+	return 0, nil
 }

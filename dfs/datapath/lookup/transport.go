@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"os"
 	"sync"
 	"time"
 
@@ -38,14 +36,6 @@ type Transport struct {
 	closed bool
 }
 
-// socket is used by one lookup at a time.
-type socket struct {
-	conn   net.Conn
-	lastID uint64
-	out    []byte
-	in     []byte
-}
-
 // Dial returns a Transport that asks the server at address, "host:port". Nothing
 // is sent yet.
 func Dial(address string) (*Transport, error) {
@@ -70,14 +60,8 @@ func (t *Transport) Lookup(ctx context.Context, q *wire.LookupRequest) (wire.Loo
 	if err != nil {
 		return wire.LookupAnswer{}, err
 	}
-	stop := context.AfterFunc(ctx, func() { s.conn.SetReadDeadline(time.Unix(1, 0)) })
 	a, err := s.ask(ctx, q)
-	if !stop() {
-		// The function may still be about to set the deadline.
-		s.conn.Close()
-	} else {
-		t.give(s)
-	}
+	t.give(s)
 	if err != nil {
 		return wire.LookupAnswer{}, fmt.Errorf("look up at %s: %w", t.address, err)
 	}
@@ -91,7 +75,7 @@ func (t *Transport) Close() error {
 	t.closed = true
 	var failed error
 	for _, s := range t.idle {
-		failed = errors.Join(failed, s.conn.Close())
+		failed = errors.Join(failed, s.close())
 	}
 	t.idle = nil
 	return failed
@@ -108,76 +92,17 @@ func (t *Transport) take() (*socket, error) {
 		t.idle = t.idle[:last]
 		return s, nil
 	}
-	return t.dial()
-}
-
-func (t *Transport) dial() (*socket, error) {
-	conn, err := net.Dial("udp", t.address)
-	if err != nil {
-		return nil, fmt.Errorf("open a socket for lookups: %w", err)
-	}
-	return &socket{conn: conn, lastID: rand.Uint64(), in: make([]byte, wire.MaxAnswerSize+1)}, nil
+	return dial(t.address)
 }
 
 func (t *Transport) give(s *socket) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.closed {
-		s.conn.Close()
+	if t.closed || !s.isGood() {
+		_ = s.close() // nothing is lost with it
 		return
 	}
 	t.idle = append(t.idle, s)
-}
-
-func (s *socket) ask(ctx context.Context, q *wire.LookupRequest) (wire.LookupAnswer, error) {
-	s.lastID++
-	q.ID = s.lastID
-	s.out = q.Append(s.out[:0])
-	end := time.Now().Add(giveUp)
-	for wait := firstWait; ; wait = min(2*wait, lastWait) {
-		now := time.Now()
-		if !now.Before(end) {
-			return wire.LookupAnswer{}, fmt.Errorf("%w within %v: is the metadata server up?", ErrNoAnswer, giveUp)
-		}
-		a, err := s.askOnce(ctx, q.ID, now.Add(wait))
-		switch {
-		case err == nil:
-			return a, nil
-		case ctx.Err() != nil:
-			return wire.LookupAnswer{}, ctx.Err()
-		case errors.Is(err, os.ErrDeadlineExceeded):
-		default:
-			// Such as a port that is closed while the server starts again.
-			if err := sleep(ctx, time.Until(now.Add(wait))); err != nil {
-				return wire.LookupAnswer{}, err
-			}
-		}
-	}
-}
-
-// askOnce sends the request and waits until deadline for its answer. Answers to
-// earlier requests and malformed datagrams are passed over.
-func (s *socket) askOnce(ctx context.Context, id uint64, deadline time.Time) (wire.LookupAnswer, error) {
-	if err := s.conn.SetReadDeadline(deadline); err != nil {
-		return wire.LookupAnswer{}, err
-	}
-	if err := ctx.Err(); err != nil {
-		return wire.LookupAnswer{}, err
-	}
-	if _, err := s.conn.Write(s.out); err != nil {
-		return wire.LookupAnswer{}, err
-	}
-	for {
-		n, err := s.conn.Read(s.in)
-		if err != nil {
-			return wire.LookupAnswer{}, err
-		}
-		var a wire.LookupAnswer
-		if a.Parse(s.in[:n]) == nil && a.ID == id {
-			a.Inline = append([]byte(nil), a.Inline...) // s.in belongs to the next lookup
-			return a, nil
-		}
-	}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -1,0 +1,234 @@
+package lookup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"waggle/dfs/wire"
+)
+
+// atOnceAgain is after how many answers in a row that nobody had to wait for a
+// new socket takes the place of one that is with the network poller.
+const atOnceAgain = 64
+
+// socket is used by one lookup at a time.
+//
+// An answer can be there when the call that sent the request returns: where a
+// driver answers and the way is short, the kernel does all of it in the sender's
+// call. So a socket begins without Go's network poller, because a datagram that
+// comes to one that is with it wakes the thread that waits for the poller's
+// events, and that costs more than the rest of such a lookup. The first answer
+// that has to be waited for brings the socket to the poller, for good.
+type socket struct {
+	fd     int // non-blocking
+	lastID uint64
+	out    []byte
+	in     []byte
+
+	polled *polled // nil: without the poller
+	// spoiled: what ends a wait together with its context may still be about to
+	// do it.
+	spoiled bool
+	witness *witness // nil: it does not matter who answers
+}
+
+// polled is a socket's side of the poller.
+type polled struct {
+	file     *os.File // owns the socket
+	raw      syscall.RawConn
+	deadline time.Time
+	// receive takes a datagram if one is there: n bytes, or an error.
+	receive func(fd uintptr) bool
+	n       int
+	err     error
+	// waited: nothing was there at first. atOnce counts the answers in a row that
+	// were.
+	waited bool
+	atOnce int
+}
+
+func dial(address string) (*socket, error) {
+	s := &socket{lastID: rand.Uint64(), in: make([]byte, wire.MaxAnswerSize+1)}
+	conn, err := net.Dial("udp", address)
+	if err == nil {
+		s.fd, err = duplicate(conn.(*net.UDPConn))
+		err = errors.Join(err, conn.Close()) // which takes it from the poller
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open a socket for lookups: %w", err)
+	}
+	return s, nil
+}
+
+func duplicate(conn syscall.Conn) (fd int, err error) {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var failed error
+	err = raw.Control(func(old uintptr) { fd, failed = unix.FcntlInt(old, unix.F_DUPFD_CLOEXEC, 0) })
+	return fd, errors.Join(err, os.NewSyscallError("fcntl", failed))
+}
+
+func (s *socket) close() error {
+	if s.polled != nil {
+		return s.polled.file.Close()
+	}
+	return os.NewSyscallError("close", unix.Close(s.fd))
+}
+
+// isGood says whether more lookups should use the socket.
+func (s *socket) isGood() bool {
+	return !s.spoiled && (s.polled == nil || s.polled.atOnce < atOnceAgain)
+}
+
+// ask sends q, whose ID it chooses, until it is answered.
+func (s *socket) ask(ctx context.Context, q *wire.LookupRequest) (wire.LookupAnswer, error) {
+	s.lastID++
+	q.ID = s.lastID
+	s.out = q.Append(s.out[:0])
+	var end time.Time
+	for wait := firstWait; ; wait = min(2*wait, lastWait) {
+		a, err := s.askOnce(ctx, q.ID, wait)
+		switch {
+		case err == nil:
+			return a, nil
+		case ctx.Err() != nil:
+			return wire.LookupAnswer{}, ctx.Err()
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			// Such as a port that is closed while the server starts again.
+			if err := sleep(ctx, wait); err != nil {
+				return wire.LookupAnswer{}, err
+			}
+		}
+		// Only a lookup that was not answered at first looks at the clock.
+		now := time.Now()
+		if end.IsZero() {
+			end = now.Add(giveUp - wait)
+		}
+		if !now.Before(end) {
+			return wire.LookupAnswer{}, fmt.Errorf("%w within %v: is the metadata server up?", ErrNoAnswer, giveUp)
+		}
+	}
+}
+
+// askOnce sends the request and waits for its answer, for at least that long.
+func (s *socket) askOnce(ctx context.Context, id uint64, wait time.Duration) (wire.LookupAnswer, error) {
+	if err := ctx.Err(); err != nil {
+		return wire.LookupAnswer{}, err
+	}
+	if err := s.send(); err != nil {
+		return wire.LookupAnswer{}, err
+	}
+	if s.polled == nil {
+		a, err := s.takeAnswer(id, s.receive)
+		if err != unix.EAGAIN {
+			return a, err
+		}
+		if err := s.enterPoller(); err != nil {
+			return wire.LookupAnswer{}, err
+		}
+	}
+	if err := s.polled.extendDeadline(wait); err != nil {
+		return wire.LookupAnswer{}, err
+	}
+	stop := context.AfterFunc(ctx, s.polled.interrupt)
+	a, err := s.takeAnswer(id, s.polled.wait)
+	s.spoiled = !stop()
+	s.polled.countAtOnce()
+	return a, err
+}
+
+// takeAnswer receives until the answer to the request of that ID comes. Answers
+// to earlier requests and malformed datagrams are passed over.
+func (s *socket) takeAnswer(id uint64, receive func() (int, error)) (wire.LookupAnswer, error) {
+	for {
+		n, err := receive()
+		if err != nil {
+			return wire.LookupAnswer{}, err
+		}
+		var a wire.LookupAnswer
+		if a.Parse(s.in[:n]) == nil && a.ID == id {
+			a.Inline = append([]byte(nil), a.Inline...) // s.in belongs to the next lookup
+			return a, nil
+		}
+	}
+}
+
+// send sends the request. Like receive it never blocks, so Go's scheduler, which
+// might look for other work meanwhile, is not told of the call.
+func (s *socket) send() error {
+	if s.witness != nil {
+		s.witness.sent = time.Now()
+	}
+	_, _, err := unix.RawSyscall6(unix.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(&s.out[0])), uintptr(len(s.out)), 0, 0, 0)
+	if err != 0 {
+		return os.NewSyscallError("sendto", err)
+	}
+	return nil
+}
+
+// receive takes a datagram into s.in. It does not wait for one: then the error
+// is EAGAIN.
+func (s *socket) receive() (int, error) {
+	if s.witness != nil {
+		return s.witness.receive(s.fd, s.in)
+	}
+	n, _, err := unix.RawSyscall6(unix.SYS_RECVFROM, uintptr(s.fd), uintptr(unsafe.Pointer(&s.in[0])), uintptr(len(s.in)), 0, 0, 0)
+	if err != 0 {
+		return 0, err
+	}
+	return int(n), nil
+}
+
+// enterPoller gives the socket to the poller.
+func (s *socket) enterPoller() error {
+	p := &polled{file: os.NewFile(uintptr(s.fd), "lookup socket")}
+	p.receive = func(uintptr) bool {
+		p.n, p.err = s.receive()
+		p.waited = p.waited || p.err == unix.EAGAIN
+		return p.err != unix.EAGAIN
+	}
+	s.polled = p
+	var err error
+	p.raw, err = p.file.SyscallConn()
+	return err
+}
+
+// wait waits for a datagram until the deadline.
+func (p *polled) wait() (int, error) {
+	if err := p.raw.Read(p.receive); err != nil {
+		return 0, err
+	}
+	return p.n, p.err
+}
+
+// extendDeadline sees to it that the deadline is at least that far away, and no
+// more than twice as far: moving it each time costs something.
+func (p *polled) extendDeadline(wait time.Duration) error {
+	now := time.Now()
+	if left := p.deadline.Sub(now); left >= wait && left <= 2*wait {
+		return nil
+	}
+	p.deadline = now.Add(2 * wait)
+	return p.file.SetReadDeadline(p.deadline)
+}
+
+// interrupt ends a wait. The socket is of no use after that.
+func (p *polled) interrupt() { _ = p.file.SetReadDeadline(time.Unix(1, 0)) }
+
+func (p *polled) countAtOnce() {
+	p.atOnce++
+	if p.waited {
+		p.waited, p.atOnce = false, 0
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/cilium/ebpf"
 	"github.com/safchain/ethtool"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -124,11 +125,27 @@ func makeBridge(mtu int) error {
 	if err := setUp("lo"); err != nil {
 		return err
 	}
+	if err := bypassFilters(); err != nil {
+		return err
+	}
 	bridge := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: bridgeName, MTU: mtu}}
 	if err := netlink.LinkAdd(bridge); err != nil {
 		return fmt.Errorf("add %s: %w", bridgeName, err)
 	}
 	return address(bridge, 1)
+}
+
+// bypassFilters keeps what crosses a bridge of the calling thread's network
+// namespace from the filters of IP packets, which a switch does not have either.
+// Where the module that sends them there is not loaded there is nothing to do.
+func bypassFilters() error {
+	for _, filter := range []string{"arptables", "ip6tables", "iptables"} {
+		err := os.WriteFile("/proc/sys/net/bridge/bridge-nf-call-"+filter, []byte("0"), 0)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("keep packets on the bridge from %s: %w", filter, err)
+		}
+	}
+	return nil
 }
 
 // portName is the bridge's end of the link to the host with number i.
@@ -149,7 +166,7 @@ func (n *Network) link(host *thread, i int, o Options) error {
 		if err != nil {
 			return fmt.Errorf("find %s: %w", hostLink, err)
 		}
-		if err := setOffload(hostLink, o.Offload); err != nil {
+		if err := setLink(hostLink, o); err != nil {
 			return err
 		}
 		return address(link, i)
@@ -167,13 +184,30 @@ func makePort(name string, namespace int, o Options) error {
 		LinkAttrs: netlink.LinkAttrs{Name: name, MTU: o.MTU, MasterIndex: bridge.Attrs().Index},
 		PeerName:  hostLink, PeerMTU: uint32(o.MTU), PeerNamespace: netlink.NsFd(namespace),
 	}
+	if o.XDPPass {
+		processors, err := ebpf.PossibleCPU()
+		if err != nil {
+			return fmt.Errorf("count the processors: %w", err)
+		}
+		count := queues(processors)
+		veth.NumTxQueues, veth.NumRxQueues = count, count
+		veth.PeerNumTxQueues, veth.PeerNumRxQueues = uint32(count), uint32(count)
+	}
 	if err := netlink.LinkAdd(veth); err != nil {
 		return fmt.Errorf("add veth pair %s: %w", name, err)
 	}
-	if err := setOffload(name, o.Offload); err != nil {
+	if err := setLink(name, o); err != nil {
 		return err
 	}
 	return setUp(name)
+}
+
+// setLink sets how one end of a link works.
+func setLink(name string, o Options) error {
+	if err := setOffload(name, o.Offload); err != nil || !o.XDPPass {
+		return err
+	}
+	return spreadQueues(name)
 }
 
 func setUp(name string) error {

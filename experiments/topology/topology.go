@@ -46,7 +46,9 @@ type Options struct {
 	// XDPPass puts an XDP program that passes everything on both ends of every
 	// link: with one at the other end a veth can receive what XDP sends back, and
 	// links that are compared must be alike. The own end of the hosts in XDPFree is
-	// left to programs of their roles.
+	// left to programs of their roles. Such a link is like one of a network card
+	// in this, too, that it has a queue for each processor (queues.go); without
+	// XDPPass it has the one that a veth has by itself, which AF_XDP needs.
 	XDPPass bool
 	XDPFree []string
 	// Receiving says which processors do what the kernel has to do for packets that

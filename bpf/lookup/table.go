@@ -52,6 +52,7 @@ type Table struct {
 	generation *uint64    // shared with the program; odd while the tables change
 	mapped     []byte
 	stopped    bool // the generation stays odd
+	updates    atomic.Uint64
 }
 
 // Open loads the program and makes its tables. It needs CAP_BPF, CAP_NET_ADMIN
@@ -132,8 +133,51 @@ func (t *Table) Update(change func(*Writer)) error {
 	w := Writer{t: t}
 	atomic.AddUint64(t.generation, 1)
 	defer atomic.AddUint64(t.generation, 1)
+	t.updates.Add(1)
 	change(&w)
 	return w.err
+}
+
+// Updates returns how often the tables were changed. While they change, lookups
+// go to the server.
+func (t *Table) Updates() uint64 { return t.updates.Load() }
+
+// HasEntry says whether the tables know what a name in a directory stands for.
+func (t *Table) HasEntry(parent uint64, hash [HashSize]byte) bool {
+	return has(t.objects.Entries, lookupEntryKey{Parent: parent, Hash: hash})
+}
+
+// HasInode says whether the tables hold an inode's attributes.
+func (t *Table) HasInode(inode uint64) bool { return has(t.objects.Inodes, inode) }
+
+// HasContent says whether the tables hold the bytes of a small file of that size.
+func (t *Table) HasContent(inode uint64, size int) bool {
+	m, _ := t.contents(size)
+	return m != nil && has(m, inode)
+}
+
+// HasLocation says whether the tables hold the location of a file's chunk.
+func (t *Table) HasLocation(inode uint64, index uint32) bool {
+	return has(t.objects.Locations, lookupLocationKey{Inode: inode, Index: uint64(index)})
+}
+
+func has(m *ebpf.Map, key any) bool {
+	value, err := m.LookupBytes(key)
+	return err == nil && value != nil
+}
+
+// contents returns the table for small files of a size, and how many bytes each
+// has there; nil if there is none.
+func (t *Table) contents(size int) (m *ebpf.Map, bytes int) {
+	switch {
+	case size <= len(lookupContentSmall{}.Bytes):
+		return t.objects.ContentsSmall, len(lookupContentSmall{}.Bytes)
+	case size <= len(lookupContentMiddle{}.Bytes):
+		return t.objects.ContentsMiddle, len(lookupContentMiddle{}.Bytes)
+	case size <= MaxContent:
+		return t.objects.ContentsLarge, MaxContent
+	}
+	return nil, 0
 }
 
 func (w *Writer) put(m *ebpf.Map, what string, key, value any) {
@@ -193,19 +237,12 @@ func (w *Writer) RemoveInode(inode uint64) (present bool) {
 
 // PutContent gives the bytes of a small file, all of them: at most MaxContent.
 func (w *Writer) PutContent(inode uint64, content []byte) {
-	var m *ebpf.Map
-	var value []byte
-	switch n := len(content); {
-	case n <= len(lookupContentSmall{}.Bytes):
-		m, value = w.t.objects.ContentsSmall, make([]byte, len(lookupContentSmall{}.Bytes))
-	case n <= len(lookupContentMiddle{}.Bytes):
-		m, value = w.t.objects.ContentsMiddle, make([]byte, len(lookupContentMiddle{}.Bytes))
-	case n > MaxContent:
-		w.err = errors.Join(w.err, fmt.Errorf("put a lookup content of %d bytes into the kernel: at most %d fit", n, MaxContent))
+	m, size := w.t.contents(len(content))
+	if m == nil {
+		w.err = errors.Join(w.err, fmt.Errorf("put a lookup content of %d bytes into the kernel: at most %d fit", len(content), MaxContent))
 		return
-	default:
-		m, value = w.t.objects.ContentsLarge, make([]byte, MaxContent)
 	}
+	value := make([]byte, size)
 	copy(value, content)
 	w.put(m, "content", inode, value)
 }

@@ -155,6 +155,25 @@ func TestTheKernelNeverAnswersWhatWas(t *testing.T) {
 	}
 }
 
+// Lookups that come while the tables change go to user space, which must not have
+// the tables changed by that once more.
+func TestWhatIsInTheKernelIsNotPutThereAgain(t *testing.T) {
+	if !inOwnNetwork(t) {
+		return
+	}
+	u := newRig(t, withXDP).open(0)
+	u.must(&control.Mkdir{Node: node("d"), Mode: 0o755})
+	u.must(&control.Create{Node: node("d/f"), Mode: 0o644, Inline: []byte("x")})
+	u.askInKernel("d/f", wire.WantInline)
+	updates := func() int64 { return u.server.config.Counters.Snapshot()["lookup_xdp_table_updates"] }
+	before := updates()
+	require.Positive(t, before)
+	u.server.mirror.fill(u.request("d/f", wire.WantInline))
+	require.Equal(t, before, updates())
+	u.server.mirror.fill(u.request("d/nothing", 0))
+	require.Equal(t, before+1, updates())
+}
+
 // A directory in which files are made all the time stays in the tables.
 func TestBusyDirectoriesStayInTheKernel(t *testing.T) {
 	if !inOwnNetwork(t) {

@@ -72,24 +72,53 @@ func (t *Tables) ForgetLocations() error {
 	return t.table.Update(func(w *lookup.Writer) { w.RemoveLocations() })
 }
 
-// Put adds records, in the place of the least recently used if there is no room.
+// Put adds the records that are missing, in the place of the least recently used
+// if there is no room. What is there is true, and is left alone: while the tables
+// change nothing is answered from them.
 func (t *Tables) Put(r *Records) error {
-	return t.table.Update(func(w *lookup.Writer) {
-		for _, e := range r.Entries {
-			w.PutEntry(e.Parent, e.Name, e.Inode)
+	missing := t.missing(r)
+	if len(missing.Entries)+len(missing.Inodes)+len(missing.Locations) == 0 {
+		return nil
+	}
+	return t.table.Update(func(w *lookup.Writer) { put(w, &missing) })
+}
+
+// missing returns the records that are not in the tables.
+func (t *Tables) missing(r *Records) (missing Records) {
+	for _, e := range r.Entries {
+		if !t.table.HasEntry(e.Parent, e.Name) {
+			missing.Entries = append(missing.Entries, e)
 		}
-		for i := range r.Inodes {
-			n := &r.Inodes[i]
-			w.PutInode(n.Attributes.Inode, [lookup.AttributesSize]byte(n.Attributes.Append(nil)))
-			if n.Attributes.InlineSize > 0 {
-				w.PutContent(n.Attributes.Inode, n.Content)
-			}
+	}
+	for _, n := range r.Inodes {
+		number, size := n.Attributes.Inode, int(n.Attributes.InlineSize)
+		if !t.table.HasInode(number) || size > 0 && !t.table.HasContent(number, size) {
+			missing.Inodes = append(missing.Inodes, n)
 		}
-		for i := range r.Locations {
-			l := &r.Locations[i]
-			w.PutLocation(l.Inode, l.Place.Index, [lookup.LocationSize]byte(l.Location.Append(nil)))
+	}
+	for _, l := range r.Locations {
+		if !t.table.HasLocation(l.Inode, l.Place.Index) {
+			missing.Locations = append(missing.Locations, l)
 		}
-	})
+	}
+	return missing
+}
+
+func put(w *lookup.Writer, r *Records) {
+	for _, e := range r.Entries {
+		w.PutEntry(e.Parent, e.Name, e.Inode)
+	}
+	for i := range r.Inodes {
+		n := &r.Inodes[i]
+		w.PutInode(n.Attributes.Inode, [lookup.AttributesSize]byte(n.Attributes.Append(nil)))
+		if n.Attributes.InlineSize > 0 {
+			w.PutContent(n.Attributes.Inode, n.Content)
+		}
+	}
+	for i := range r.Locations {
+		l := &r.Locations[i]
+		w.PutLocation(l.Inode, l.Place.Index, [lookup.LocationSize]byte(l.Location.Append(nil)))
+	}
 }
 
 // PutSession admits a session. One with more groups than the tables hold is

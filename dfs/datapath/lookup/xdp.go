@@ -19,7 +19,11 @@ func init() { Paths.Register(xdpPath{}) }
 // Counters of lookup=xdp: that of the answers, which is its proof, those of the
 // packets that were passed to user space (lookup_xdp_pass_REASON), and one that
 // says by its name which mode the program runs in.
-const xdpPrefix = "lookup_xdp_"
+const (
+	xdpPrefix = "lookup_xdp_"
+	// xdpUpdates counts how often the tables were changed.
+	xdpUpdates = xdpPrefix + "table_updates"
+)
 
 // defaultSizes hold a million names.
 var defaultSizes = Sizes{Entries: 1 << 20, Locations: 1 << 16, Contents: 1 << 17, Sessions: 16384}
@@ -40,7 +44,16 @@ func (xdpPath) About() datapath.Info {
 		EBPF:      true,
 		Supported: kernel.Supported,
 		Proof:     []string{xdpPrefix + kernel.Answered.String()},
+		Watched:   watched(),
 	}
+}
+
+// watched are the counters that say why user space had to answer.
+func watched() (names []string) {
+	for o := kernel.PassHeaders; o <= kernel.PassNoRoom; o++ {
+		names = append(names, xdpPrefix+o.String())
+	}
+	return append(names, xdpUpdates)
 }
 
 func (xdpPath) Listen(ctx context.Context, address netip.AddrPort, options Options) (Server, error) {
@@ -110,6 +123,7 @@ func (s *xdpServer) count(counts map[string]int64) {
 	for outcome, n := range outcomes {
 		counts[xdpPrefix+outcome.String()] = int64(n)
 	}
+	counts[xdpUpdates] = int64(s.table.Updates())
 }
 
 // deviceOf returns the network interface that has an address.

@@ -40,6 +40,7 @@ func OpenEmbedded(directory string, cacheBytes int64, log *slog.Logger) (*Embedd
 		return nil, fmt.Errorf("metadata directory %s is in use: stop the server that uses it, or choose another directory (%w)", directory, err)
 	}
 	options := &pebble.Options{
+		FS:                          logsAhead{vfs.Default},
 		FormatMajorVersion:          pebble.FormatNewest,
 		CacheSize:                   cacheBytes,
 		Lock:                        lock,

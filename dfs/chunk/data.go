@@ -116,26 +116,15 @@ func (s *Server) serveData(conn *net.TCPConn) {
 	}
 }
 
-// sendBuffer is what a data connection's send buffer is given, in bytes: twice
-// the data that a client asks for ahead. The kernel starts with a small one and
-// enlarges it slowly for paths that send whole pages: sendfile gains a tenth
-// (BenchmarkPaths), and no path loses. All paths have the same, or their
-// comparison would not be fair.
-const sendBuffer = 4 << 20
-
-// enlargeSendBuffer leaves the buffer to the kernel where this process has no
-// right to exceed the machine's limit (net.core.wmem_max): a buffer of that size
-// is smaller than what the kernel enlarges it to by itself.
+// enlargeSendBuffer counts the connections that it can't be done for.
 func (s *Server) enlargeSendBuffer(conn *net.TCPConn) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return // the connection is gone, as its first use says
 	}
-	_ = raw.Control(func(fd uintptr) {
-		if unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer/2) != nil { // the kernel doubles it
-			s.Counters().Counter("chunk_default_send_buffers").Add(1)
-		}
-	})
+	if wire.EnlargeSendBuffer(raw) != nil {
+		s.Counters().Counter("chunk_default_send_buffers").Add(1)
+	}
 }
 
 func (c *connection) open() (err error) {

@@ -180,7 +180,7 @@ func (p *pool) takeIdle() *dataConn {
 func (p *pool) dial(ctx context.Context) (*dataConn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	dialer := dialerFor(p.key.path)
+	dialer := p.dialer()
 	c, err := dialer.DialContext(ctx, "tcp", p.key.address.String())
 	if err != nil {
 		return nil, fmt.Errorf("connect to chunk server %s: %w", p.key.address, err)
@@ -202,13 +202,25 @@ func (p *pool) dial(ctx context.Context) (*dataConn, error) {
 	return conn, nil
 }
 
-// dialerFor returns what to dial connections with on which path, such as
-// "read=copy", will be chosen.
-func dialerFor(path string) net.Dialer {
-	if name, found := strings.CutPrefix(path, string(datapath.Read)+"="); found {
-		return read.Dialer(name)
+// dialer returns what to dial the pool's connections with. Those that data is read
+// from have room for what is asked for ahead.
+func (p *pool) dialer() net.Dialer {
+	name, reads := strings.CutPrefix(p.key.path, string(datapath.Read)+"=")
+	if !reads {
+		return net.Dialer{}
 	}
-	return net.Dialer{}
+	dialer := read.Dialer(name)
+	control := dialer.Control
+	dialer.Control = func(network, address string, conn syscall.RawConn) error {
+		if wire.EnlargeReceiveBuffer(conn) != nil {
+			p.servers.client.options.Counters.Counter("client_default_receive_buffers").Add(1)
+		}
+		if control == nil {
+			return nil
+		}
+		return control(network, address, conn)
+	}
+	return dialer
 }
 
 // choose selects the data path of a new connection.

@@ -22,8 +22,9 @@ const (
 	// readAhead bounds the bytes asked for, but not yet answered, on one connection.
 	readAhead = 4 << 20
 	// verifiedAtOnce is how many bytes are received before they are checked: few
-	// enough to be in the processor's cache still, a multiple of the block.
-	verifiedAtOnce = 128 << 10
+	// enough to be in the processor's cache still, a multiple of the block, and so
+	// many that most calls find a whole message of what a sockmap redirects.
+	verifiedAtOnce = 512 << 10
 	// parallelChunks is how many chunks one big read asks for at once.
 	parallelChunks = 4
 )

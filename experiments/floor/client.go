@@ -7,7 +7,10 @@ import (
 	"io"
 	"net"
 	"os"
+	"syscall"
 	"time"
+
+	"waggle/dfs/wire"
 )
 
 // Conn is one connection to the floor control. It is used by one goroutine.
@@ -18,7 +21,11 @@ type Conn struct {
 
 // Dial connects to a server's TCP address.
 func Dial(ctx context.Context, address string) (*Conn, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", address)
+	dialer := net.Dialer{Control: func(_, _ string, conn syscall.RawConn) error {
+		_ = wire.EnlargeReceiveBuffer(conn) // or else as the kernel has it, as in the DFS
+		return nil
+	}}
+	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the floor control: %w", err)
 	}

@@ -17,6 +17,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"waggle/dfs/wire"
 )
 
 // Server serves the floor control.
@@ -130,6 +132,11 @@ type connection struct {
 }
 
 func (s *Server) serveConnection(conn *net.TCPConn) error {
+	raw, err := conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	_ = wire.EnlargeSendBuffer(raw) // or else as the kernel has it, as in the DFS
 	// The reader's buffer holds a header; data is read past it.
 	c := connection{conn, bufio.NewReaderSize(conn, headerSize), s.dir, map[uint32]*os.File{}, make([]byte, maxLength)}
 	defer c.closeFiles()

@@ -10,7 +10,7 @@ import (
 func IngressSupported() error {
 	group, err := NewCgroup()
 	if err != nil {
-		return err
+		return fmt.Errorf("sockmap ingress needs a control group of its own: %w", err)
 	}
 	in, err := NewIngress(Config{Cgroup: group.Path(), Ports: []uint16{0}, BothWays: true})
 	if err == nil {

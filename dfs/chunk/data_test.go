@@ -13,6 +13,7 @@ import (
 
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
+	"waggle/dfs/datapath/read/shortcircuit"
 	"waggle/dfs/wire"
 )
 
@@ -215,6 +216,62 @@ func TestPathsAreChosenByName(t *testing.T) {
 		}
 		require.Equal(t, want, p.choose(path.About().String()).Status)
 	}
+}
+
+// One connection takes one path after another, and every answer is whole.
+func TestAConnectionChangesItsPath(t *testing.T) {
+	servers, _ := chain(t, 1, Config{})
+	p := dial(t, servers[0])
+	data := pattern(1, 700_000)
+	requireOK(t, p.write(1, 0, data, nil))
+	for range 3 {
+		for _, path := range read.Paths.All() {
+			info := path.About()
+			if info.Supported() != nil || info.EBPF || info.Name == read.ShortCircuit {
+				continue // those need a control group, or another connection for data
+			}
+			requireOK(t, p.choose(info.String()))
+			before := servers[0].count(info.Proof[0])
+			for _, at := range []int{0, 4096, 300_000} {
+				answer, got := p.read(uint64(at), 300_000)
+				requireOK(t, answer)
+				require.Equal(t, data[answer.Offset:][:len(got)], got, info.Name)
+			}
+			if info.Name != "zerocopy" { // completions are counted as they come
+				require.Greater(t, servers[0].count(info.Proof[0]), before, info.Name)
+			}
+		}
+	}
+}
+
+// Files that were lent are taken back when the replica's epoch changes.
+func TestANewEpochTakesLoansBack(t *testing.T) {
+	servers, _ := chain(t, 1, Config{})
+	s := servers[0]
+	data := pattern(1, 10_000)
+	requireOK(t, dial(t, s).write(1, 0, data, nil))
+	borrower, err := shortcircuit.Dial(t.Context(), s.lender.Name())
+	require.NoError(t, err)
+	defer borrower.Close()
+	got, sums := make([]byte, len(data)), make([]byte, 4*wire.Pieces(0, uint32(len(data))))
+	loan, err := borrower.Borrow(t.Context(), chunk, epoch)
+	require.NoError(t, err)
+	_, err = loan.Read([][]byte{got}, 0, sums)
+	require.NoError(t, err)
+	require.Equal(t, data, got)
+	require.EqualValues(t, -1, wire.CheckChecksums(sums, 0, got))
+
+	r, err := s.store.Get(chunk)
+	require.NoError(t, err)
+	_, err = r.Seal(epoch + 1)
+	require.NoError(t, err)
+	_, err = loan.Read([][]byte{got}, 0, sums)
+	require.ErrorIs(t, err, shortcircuit.ErrTakenBack)
+	loan, err = borrower.Borrow(t.Context(), chunk, epoch+1)
+	require.NoError(t, err)
+	_, err = loan.Read([][]byte{got}, 0, sums)
+	require.NoError(t, err)
+	require.Equal(t, data, got)
 }
 
 func TestBadFramesEndTheConnectionOnly(t *testing.T) {

@@ -188,6 +188,7 @@ func TestDamagedReplicas(t *testing.T) {
 			return errors.Join(err, f.Close())
 		},
 		"truncated": func(path string) error { return os.Truncate(path, 70_000) },
+		"deleted":   os.Remove,
 	} {
 		t.Run(name, func(t *testing.T) {
 			eachReadPath(t, 2, func(t *testing.T, cluster *dfstest.Cluster, c *client.Client) {
@@ -203,6 +204,28 @@ func TestDamagedReplicas(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A block that is torn whenever it is asked for is asked for again, at last as a
+// locked copy, whatever the path; only then is the replica taken for corrupt.
+func TestATornBlockIsCopiedAtLast(t *testing.T) {
+	eachReadPath(t, 2, func(t *testing.T, cluster *dfstest.Cluster, c *client.Client) {
+		data := content(300_000)
+		write(t, c, "/file", data, client.FileOptions{Mode: 0o644, ChunkSize: 1 << 20, Replication: 2})
+		for _, path := range dataFiles(t, cluster, 0) {
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			require.NoError(t, err)
+			_, err = f.WriteAt([]byte("damage"), 70_000)
+			require.NoError(t, errors.Join(err, f.Close()))
+		}
+		copied := func() int64 { return cluster.Counters(0).Snapshot()["read_copy_bytes"] }
+		before := copied()
+		require.Eventually(t, func() bool { // the replica is chosen at random
+			requireContent(t, c, "/file", data)
+			return c.Counters().Snapshot()["client_corrupt_blocks"] > 0
+		}, 5*time.Second, time.Millisecond)
+		require.Greater(t, copied(), before, "no locked copy was made")
+	})
 }
 
 // A file that is removed while it is open gives what it held, or an error, and

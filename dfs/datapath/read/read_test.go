@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"waggle/bpf/sockmap"
+	"waggle/dfs/datapath"
 	"waggle/dfs/wire"
 )
 
@@ -190,13 +193,86 @@ func TestSlowAndVanishedClients(t *testing.T) {
 	})
 }
 
-// Connections that come and go leave no descriptor and no mapping.
+// What a path that does not copy has handed to the kernel are the file's own
+// pages: a client that reads after they were overwritten gets bytes that the
+// checksums in the header catch. Where the kernel copied, it gets what was there.
+func TestPagesOnTheirWayAreOverwritten(t *testing.T) {
+	const size = 64 << 10
+	live := map[string]bool{"sendfile": true, "splice": true}
+	eachPath(t, func(t *testing.T, p Path) {
+		file, content, mapping := replica(t, size)
+		sums := wire.AppendChecksums(nil, 0, content)
+		site := open(t, p)
+		server, client := site.connect(t)
+		sender := site.sender(t, server)
+		require.NoError(t, sender.Prepare(Range{File: file, Length: size, Mapping: mapping}))
+		require.NoError(t, sender.Send([]byte("header")))
+		_, err := file.WriteAt(bytes.Repeat([]byte("new"), 1000), 20_000)
+		require.NoError(t, err)
+		got := make([]byte, len("header")+size)
+		_, err = io.ReadFull(client, got)
+		require.NoError(t, err)
+		torn := wire.CheckChecksums(sums, 0, got[len("header"):])
+		if live[p.About().Name] {
+			require.EqualValues(t, 16384, torn, "the first block that was overwritten")
+		} else {
+			require.EqualValues(t, -1, torn, "the block at %d", torn)
+		}
+		require.NoError(t, sender.Close())
+	})
+}
+
+// The mark that asks for redirection needs a right. Without it there is no
+// connection, rather than a plain one.
+func TestRedirectionWithoutRights(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	l, err := wire.ListenTCP("127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	refused := make(chan error)
+	go func() {
+		runtime.LockOSThread() // for good: the thread ends as another user
+		const nobody = 65534
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, nobody, nobody, nobody); errno != 0 {
+			refused <- errno
+			return
+		}
+		// Without a context that ends, the dial stays on this thread.
+		dialer := Dialer("sockmap+copy")
+		conn, err := dialer.Dial("tcp", l.Addr().String())
+		if err == nil {
+			conn.Close()
+		}
+		refused <- err
+	}()
+	err = <-refused
+	require.ErrorIs(t, err, datapath.ErrUnsupported)
+	require.ErrorContains(t, err, "CAP_NET_ADMIN")
+}
+
+// ringsMapped counts the rings of io_uring that are mapped, and says how many
+// kilobytes of memory are pinned.
+func ringsMapped(t *testing.T) (rings int, pinned string) {
+	maps, err := os.ReadFile("/proc/self/maps")
+	require.NoError(t, err)
+	status, err := os.ReadFile("/proc/self/status")
+	require.NoError(t, err)
+	_, pinned, found := strings.Cut(string(status), "VmPin:")
+	require.True(t, found)
+	pinned, _, _ = strings.Cut(pinned, "\n")
+	return strings.Count(string(maps), "[io_uring]"), pinned
+}
+
+// Connections that come and go leave no descriptor, no mapping and no pinned page.
 func TestNothingIsLeftBehind(t *testing.T) {
 	count := func() int {
 		entries, err := os.ReadDir("/proc/self/fd")
 		require.NoError(t, err)
 		return len(entries)
 	}
+	rings, pinned := ringsMapped(t)
 	eachPath(t, func(t *testing.T, p Path) {
 		file, _, mapping := replica(t, 1<<16)
 		site := open(t, p)
@@ -212,6 +288,10 @@ func TestNothingIsLeftBehind(t *testing.T) {
 			require.NoError(t, errors.Join(sender.Close(), server.Close(), client.Close()))
 		}
 		require.InDelta(t, before, count(), 5)
+		require.Eventually(t, func() bool { // what the kernel frees later
+			ringsNow, pinnedNow := ringsMapped(t)
+			return ringsNow == rings && pinnedNow == pinned
+		}, 5*time.Second, 10*time.Millisecond)
 		if site.Sockmap != nil {
 			known, err := site.Sockmap.Known()
 			require.NoError(t, err)

@@ -29,6 +29,9 @@ type Options struct {
 	Meta meta.Config
 	// Chunk is the same for every chunk server.
 	Chunk chunk.Config
+	// MetaDirectory and ChunkDirectory are where the metadata server and the chunk
+	// servers keep what they keep; default temporary directories of the test.
+	MetaDirectory, ChunkDirectory string
 }
 
 // Cluster is a running cluster.
@@ -59,11 +62,17 @@ func Start(t testing.TB, options Options) *Cluster {
 	}
 	log := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	options.Meta.Log, options.Chunk.Log = log, log
-	c := &Cluster{t: t, options: options, meta: &role{directory: filepath.Join(t.TempDir(), "meta")}}
+	if options.MetaDirectory == "" {
+		options.MetaDirectory = t.TempDir()
+	}
+	if options.ChunkDirectory == "" {
+		options.ChunkDirectory = t.TempDir()
+	}
+	c := &Cluster{t: t, options: options, meta: &role{directory: filepath.Join(options.MetaDirectory, "meta")}}
 	t.Cleanup(c.stop)
 	c.StartMeta()
 	for i := range options.ChunkServers {
-		c.chunks = append(c.chunks, &role{directory: filepath.Join(t.TempDir(), fmt.Sprintf("chunk-%d", i))})
+		c.chunks = append(c.chunks, &role{directory: filepath.Join(options.ChunkDirectory, fmt.Sprintf("chunk-%d", i))})
 		c.StartChunkServer(i)
 	}
 	return c

@@ -139,6 +139,9 @@ func (s *Server) recordChunk(ctx context.Context, p place, before, next *chunk, 
 // are made first: if that is interrupted they belong to nobody, and are deleted
 // when their servers report them.
 func (s *Server) makeChunk(ctx context.Context, session *session, n *inode, p place) (*control.LeaseReply, error) {
+	if err := s.space.room(); err != nil {
+		return nil, err
+	}
 	id, err := s.newChunkID(ctx)
 	if err != nil {
 		return nil, err

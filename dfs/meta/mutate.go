@@ -92,7 +92,7 @@ func (s *Server) carryOut(c *change, session *session, cuts map[place]uint32, as
 		walker:  walker{tables: c, hash: s.hash, who: &session.credentials},
 		session: session, config: &s.config, defaultReplication: s.servers.defaultReplication(), cuts: cuts,
 	}
-	changed, err := m.apply(asked)
+	changed, err := s.admit(asked, m)
 	var needed cutNeeded
 	if errors.As(err, &needed) {
 		return nil, err
@@ -105,6 +105,16 @@ func (s *Server) carryOut(c *change, session *session, cuts map[place]uint32, as
 		return &control.MutationResult{Code: uint32(refused.Code()), Message: refused.Message()}, nil
 	}
 	return &control.MutationResult{Attributes: attributesMessage(&changed.Attributes)}, nil
+}
+
+// admit carries a mutation out if there is room for it.
+func (s *Server) admit(asked *control.Mutation, m *mutation) (*inode, error) {
+	if grows(asked) {
+		if err := s.space.room(); err != nil {
+			return nil, err
+		}
+	}
+	return m.apply(asked)
 }
 
 func (m *mutation) apply(asked *control.Mutation) (*inode, error) {

@@ -12,7 +12,8 @@
 //     lookup datagrams from it, and mirror.go keeps a part of it in the kernel
 //     for lookup=xdp.
 //   - walk.go, namespace.go, size.go and attributes.go are the file system;
-//     mutate.go makes each mutation happen exactly once.
+//     mutate.go makes each mutation happen exactly once, and space.go refuses what
+//     would fill the disk.
 //   - session.go and servers.go know clients and chunk servers.
 //   - lease.go opens chunks for writing, settle.go makes their replicas equal,
 //     and mender.go repairs and deletes in the background.
@@ -134,6 +135,7 @@ type Server struct {
 	servers   *servers
 	places    placeLocks
 	making    making
+	space     space
 	mender    *mender
 	checking  sync.Mutex    // held by the one check that runs
 	repaired  *atomic.Int64 // replicas made anew
@@ -163,7 +165,8 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{config: config, log: config.Log, repaired: config.Counters.Counter("meta_replicas_made"), calls: metrics.NewCalls()}
+	s := &Server{config: config, log: config.Log, space: space{directory: config.Directory},
+		repaired: config.Counters.Counter("meta_replicas_made"), calls: metrics.NewCalls()}
 	if err := s.load(); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/urfave/cli/v2"
 
@@ -41,11 +42,13 @@ func lsCommand() *cli.Command {
 // listed is an entry as `ls --json` prints it, one a line.
 type listed struct {
 	Name     string    `json:"name"`
+	NameRaw  []byte    `json:"name_bytes,omitempty"` // of a name that JSON can't hold
 	Type     string    `json:"type"`
 	Size     int64     `json:"size_bytes"`
 	Mode     string    `json:"mode"`
 	Modified time.Time `json:"modified"`
 	Target   string    `json:"target,omitempty"`
+	ToRaw    []byte    `json:"target_bytes,omitempty"`
 }
 
 func list(c *cli.Context, cl *client.Client, path string) error {
@@ -76,7 +79,8 @@ func printEntry(c *cli.Context, info *client.Info, target string) error {
 	w := c.App.Writer
 	switch {
 	case c.Bool("json"):
-		return json.NewEncoder(w).Encode(listed{info.Name(), typeName(info.Mode()), info.Size(), info.Mode().String(), info.ModTime(), target})
+		return json.NewEncoder(w).Encode(listed{info.Name(), unlessUTF8(info.Name()), typeName(info.Mode()), info.Size(),
+			info.Mode().String(), info.ModTime(), target, unlessUTF8(target)})
 	case c.Bool("long"):
 		a := info.Attributes()
 		_, err := fmt.Fprintf(w, "%s %3d %5d %5d %12d %s %s%s\n", info.Mode(), a.Links, a.UID, a.GID, info.Size(),
@@ -85,6 +89,14 @@ func printEntry(c *cli.Context, info *client.Info, target string) error {
 	}
 	_, err := io.WriteString(w, printable(info.Name())+"\n")
 	return err
+}
+
+// unlessUTF8 returns the bytes of a name that JSON would change.
+func unlessUTF8(name string) []byte {
+	if utf8.ValidString(name) {
+		return nil
+	}
+	return []byte(name)
 }
 
 func arrow(target string) string {

@@ -10,6 +10,7 @@ import (
 
 	"waggle/dfs/client"
 	"waggle/dfs/client/transfer"
+	"waggle/dfs/wire"
 )
 
 func putCommand() *cli.Command {
@@ -30,6 +31,12 @@ func putCommand() *cli.Command {
 			chunkSize, err := byteSize(c, "chunk-size")
 			if err != nil {
 				return err
+			}
+			if err := wire.CheckChunkSize(chunkSize); chunkSize != 0 && err != nil {
+				return usagef("--chunk-size: %v", err)
+			}
+			if n := c.Uint("replication"); n > wire.MaxReplicas {
+				return usagef("--replication %d: at most %d is allowed", n, wire.MaxReplicas)
 			}
 			options := client.Options{ChunkSize: chunkSize, Replication: uint32(c.Uint("replication"))}
 			return withClient(c, options, func(cl *client.Client) error {

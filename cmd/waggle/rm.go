@@ -1,7 +1,10 @@
 package main
 
 import (
+	"errors"
+	"fmt"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
@@ -36,7 +39,11 @@ func rmCommand() *cli.Command {
 
 func removePath(c *cli.Context, cl *client.Client, path string) error {
 	if !c.Bool("recursive") {
-		return cl.Remove(c.Context, path)
+		err := cl.Remove(c.Context, path)
+		if errors.Is(err, syscall.ENOTEMPTY) {
+			err = fmt.Errorf("%w: --recursive removes it with everything below", err)
+		}
+		return err
 	}
 	if _, err := cl.Lstat(c.Context, path); err != nil {
 		return err

@@ -42,6 +42,9 @@ func copyTree(c *cli.Context, what string, do func(context.Context, transfer.Opt
 		}
 		return err
 	}
+	if err != nil && summary.Files+summary.SkippedFiles == 0 {
+		return err
+	}
 	if err != nil {
 		return fmt.Errorf("%w (%s and %s were copied; run the command again to go on)", err, plural(summary.Files, "file"), humanize.IBytes(uint64(summary.Bytes)))
 	}

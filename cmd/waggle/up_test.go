@@ -168,7 +168,7 @@ func TestACluster(t *testing.T) {
 		require.Equal(t, want, code, "%v: %s%s", args, stdout, stderr)
 		return stdout + stderr
 	}
-	require.Contains(t, do(1, "ls", "/"), "waggle up")
+	require.Regexp(t, `^waggle: [^\n]*no answer within 2s [^\n]*connection refused[^\n]*waggle up[^\n]*\n$`, do(1, "ls", "/"))
 
 	cluster := startUp(t, dir, meta)
 	cluster.awaitReady(t)
@@ -186,7 +186,11 @@ func TestACluster(t *testing.T) {
 	require.Contains(t, do(0, "stat", "/some/big", "--json"), `"size_bytes": 3145728`)
 	require.Equal(t, strings.Repeat("small.", 17)[:100], do(0, "cat", "/tree/small"))
 	require.Contains(t, do(1, "cat", "/none"), "no such file")
-	require.Contains(t, do(1, "rm", "/some"), "not empty")
+	require.Contains(t, do(1, "rm", "/some"), "--recursive")
+	require.Contains(t, do(0, "ls", "--json", "/tree"), `"name_bytes":"/yBvZGQK"`, "no UTF-8")
+	require.Contains(t, do(2, "put", "--replication", "9", tree, "/t"), "at most 8")
+	require.Contains(t, do(2, "put", "--chunk-size", "100KiB", tree, "/t"), "a power of two")
+	require.NotContains(t, do(1, "put", "/none", "/t"), "were copied")
 	do(0, "rm", "-r", "/some")
 	do(1, "rm", "-r", "/some")
 	do(2, "rm", "/")

@@ -166,7 +166,7 @@ func Dial(ctx context.Context, address string, options Options) (*Client, error)
 	c.servers.init(c)
 	c.writers.init(c)
 
-	ctx, cancel := context.WithTimeout(ctx, c.options.DialPatience)
+	ctx, cancel := context.WithTimeoutCause(ctx, c.options.DialPatience, fmt.Errorf("no answer within %v", c.options.DialPatience))
 	defer cancel()
 	s, err := c.openSession(ctx)
 	if err != nil {

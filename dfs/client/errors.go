@@ -90,6 +90,9 @@ func fromCode(code codes.Code, message string) error {
 	if errno := codeErrnos[code]; errno != 0 {
 		return &remoteError{errno, message}
 	}
+	if _, cause, found := strings.Cut(message, "Error while dialing: "); found { // what gRPC wraps around it helps nobody
+		return fmt.Errorf("metadata server: %s", strings.TrimSuffix(cause, `"`))
+	}
 	return fmt.Errorf("metadata server: %v: %s", code, message)
 }
 

@@ -266,12 +266,16 @@ func TestAnUnsettledChunkIsSettledAfterARestart(t *testing.T) {
 }
 
 func TestASessionThatIsNotKeptAliveEnds(t *testing.T) {
-	u, _ := cluster(t, 1, func(c *Config) { c.SessionTime = 300 * time.Millisecond })
+	// Long enough for a slow machine, which then does not have to wait for it.
+	u, _ := cluster(t, 1, func(c *Config) { c.SessionTime = 4 * time.Second })
 	inode, _ := u.store("/f", "hello")
 	u.lease(inode, 0)
+	forgotten, err := u.server.sessions.get(u.session)
+	require.NoError(t, err)
+	forgotten.expires.Store(time.Now().UnixNano())
 	eventually(t, "the session has ended", func() bool { return u.lookup("/f", 0).Status == wire.LookupBadSession })
 	require.Equal(t, "Unauthenticated", u.fails(&control.Mkdir{Node: node("/d")}))
-	_, err := u.meta.KeepAlive(t.Context(), &control.SessionID{Session: u.session})
+	_, err = u.meta.KeepAlive(t.Context(), &control.SessionID{Session: u.session})
 	require.Equal(t, "Unauthenticated", outcome(err))
 	second := u.open(0)
 	second.lease(inode, 0)

@@ -123,7 +123,7 @@ func (m *mutation) layout(q *control.Create) (chunkSize uint32, replication uint
 	if chunkSize = q.ChunkSize; chunkSize == 0 {
 		chunkSize = m.config.ChunkSize
 	}
-	if err := checkChunkSize(chunkSize); err != nil {
+	if err := wire.CheckChunkSize(chunkSize); err != nil {
 		return 0, 0, refusal(codes.InvalidArgument, "%v", err)
 	}
 	if q.Replication > wire.MaxReplicas {

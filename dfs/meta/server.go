@@ -158,7 +158,7 @@ type Server struct {
 // then.
 func Open(ctx context.Context, config Config) (*Server, error) {
 	config.setDefaults()
-	if err := checkChunkSize(config.ChunkSize); err != nil {
+	if err := wire.CheckChunkSize(config.ChunkSize); err != nil {
 		return nil, err
 	}
 	path, err := lookup.Paths.Use(config.LookupPath)
@@ -182,13 +182,6 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	s.mender = newMender(s)
 	s.executor = newExecutor(s.store, s.published, s.mender.do)
 	return s, nil
-}
-
-func checkChunkSize(size uint32) error {
-	if size < wire.MinChunkSize || size > wire.MaxChunkSize || size&(size-1) != 0 {
-		return fmt.Errorf("chunk size %d: a power of two from %d to %d bytes is allowed", size, wire.MinChunkSize, wire.MaxChunkSize)
-	}
-	return nil
 }
 
 // load opens the store and reads what is kept in memory.

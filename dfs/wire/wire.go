@@ -63,6 +63,14 @@ func (k HashKey) Hash(name []byte) NameHash {
 	return h
 }
 
+// CheckChunkSize says whether files can be cut into chunks of size bytes.
+func CheckChunkSize(size uint32) error {
+	if size < MinChunkSize || size > MaxChunkSize || size&(size-1) != 0 {
+		return fmt.Errorf("chunk size %d: a power of two from %d to %d bytes is allowed", size, MinChunkSize, MaxChunkSize)
+	}
+	return nil
+}
+
 // CheckName says whether name can be the name of a directory entry. Any bytes
 // can, UTF-8 or not, but for the empty name, ".", "..", a slash or a NUL.
 func CheckName(name []byte) error {

@@ -16,7 +16,7 @@ question: Does every gateway run?
 metrics: [cpu]
 fixed: {workload: http-get, files: 3, topology: hosts, clients: 2}
 factors:
-  pin: [gateway, none]
+  pin: [gateway-apart, none]
   relay: [copy, splice, sockmap, nginx]
   file_bytes: [4KiB, 3MiB]
 control: {relay: copy}

@@ -52,7 +52,7 @@ func placed(placement, role string, processors []int) []int {
 }
 
 // receiving are the processors that are to receive packets, by host: with
-// pin=gateway the gateway's at its host, so that they do all of its work, and no
+// pin=gateway-apart the gateway's at its host, so that they do all of its work, and no
 // other host's.
 func receiving(processors []int) map[string][]int {
 	half := len(processors) / 2

@@ -35,10 +35,10 @@ const (
 
 // Placements of roles on processors.
 const (
-	PinNone     = "none"     // where the scheduler puts them
-	PinApart    = "apart"    // clients on one half of the processors, servers on the other
-	PinTogether = "together" // all on one
-	PinGateway  = "gateway"  // the gateway's host on one half, what the kernel does for it too; all else on the other
+	PinNone     = "none"          // where the scheduler puts them
+	PinApart    = "apart"         // clients on one half of the processors, servers on the other
+	PinTogether = "together"      // all on one
+	PinGateway  = "gateway-apart" // the gateway's host on one half, what the kernel does for it too; all else on the other
 )
 
 // Floor is the level of a data path's factor that is no data path: the floor

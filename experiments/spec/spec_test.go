@@ -211,11 +211,11 @@ func FuzzParseOverride(f *testing.F) {
 
 func TestGatewayParameters(t *testing.T) {
 	for _, test := range []struct{ fixed, relay, want string }{
-		{"topology: hosts, workload: http-get, pin: gateway", "copy, sockmap, nginx", ""},
+		{"topology: hosts, workload: http-get, pin: gateway-apart", "copy, sockmap, nginx", ""},
 		{"topology: local, workload: http-get", "copy", ""},
 		{"topology: local, workload: http-get", "nginx", "relay=nginx is for two hosts: use topology=hosts"},
-		{"topology: local, workload: http-get, pin: gateway", "copy", "pin=gateway goes with workload http-get and topology=hosts only"},
-		{"topology: hosts, workload: random-read, pin: gateway", "copy", "pin=gateway goes with"},
+		{"topology: local, workload: http-get, pin: gateway-apart", "copy", "pin=gateway-apart goes with workload http-get and topology=hosts only"},
+		{"topology: hosts, workload: random-read, pin: gateway-apart", "copy", "pin=gateway-apart goes with"},
 		{"topology: hosts, workload: http-get, file_bytes: 1GiB", "copy", "http-get takes files of at most"},
 		{"topology: hosts, workload: http-get", "teleport", "relay=teleport: choose one of copy, sockmap, nginx"},
 	} {

@@ -23,8 +23,11 @@ const (
 type Target struct {
 	relay *Relay
 	end   *endpoint
-	last  *transfer // of which the kernel may still hold bytes
-	moved int64     // by last
+	// position is how many bytes its TCP will ever have taken once it has all that
+	// was moved and written, if known: finding out costs four system calls.
+	position uint64
+	known    bool
+	moving   bool // the kernel may still hold moved bytes
 }
 
 // NewTarget makes a connection ready to be moved to. It can be used as before
@@ -41,16 +44,45 @@ func (r *Relay) NewTarget(conn *net.TCPConn) (*Target, error) {
 }
 
 // Settle returns when the target's TCP has taken all that was moved to it. Only
-// then may something else be written to it: the kernel would send it first.
+// then may something else be written to its connection, as by anybody who does
+// not know of it: the kernel would send that first.
 func (t *Target) Settle(ctx context.Context) error {
-	if t.last == nil {
+	err := t.settle(ctx)
+	t.known = false // from now on anybody may write
+	return err
+}
+
+func (t *Target) settle(ctx context.Context) error {
+	if !t.moving {
 		return nil
 	}
-	if err := t.last.settle(ctx, t.moved); err != nil {
+	if err := t.end.waitUntil(ctx, func(_, written uint64) bool { return written >= t.position }); err != nil {
 		return fmt.Errorf("wait until %s has taken what was moved to it: %w", t.end.conn.RemoteAddr(), err)
 	}
-	t.last = nil
+	t.moving = false
 	return nil
+}
+
+// Write writes behind what was moved to the target. It waits for that as Settle
+// does, and what is moved next costs less than after a write past the Target.
+func (t *Target) Write(ctx context.Context, p []byte) (int, error) {
+	if err := t.settle(ctx); err != nil {
+		return 0, err
+	}
+	n, err := t.end.conn.Write(p)
+	t.position += uint64(n)
+	return n, err
+}
+
+// start is the position of the first byte that is moved next.
+func (t *Target) start() (position uint64, err error) {
+	if !t.known {
+		if t.position, err = t.end.written(); err != nil {
+			return 0, err
+		}
+		t.known = true
+	}
+	return t.position, nil
 }
 
 // Close ends that, before or after the connection is closed. Nothing may be
@@ -137,7 +169,7 @@ func (s *Source) Begin(to *Target, header Header, n int64) error {
 	if n <= 0 || n > MaxBody {
 		return fmt.Errorf("relay %d bytes from %s: a body has 1 to %d", n, s.end.conn.RemoteAddr(), MaxBody)
 	}
-	if s.now != nil || to.last != nil {
+	if s.now != nil || to.moving {
 		return fmt.Errorf("relay %d bytes from %s: %w", n, s.end.conn.RemoteAddr(), ErrBusy)
 	}
 	t := &transfer{relay: s.relay, n: uint64(n), source: s.end, target: to.end, ended: make(chan struct{}, 1)}
@@ -147,7 +179,11 @@ func (s *Source) Begin(to *Target, header Header, n int64) error {
 		state.Mask[i] = binary.NativeEndian.Uint64(header.Mask[8*i:])
 	}
 	s.relay.listen(s.end.cookie, t.ended)
-	if err := t.describe(&state); err != nil {
+	var err error
+	if t.startWritten, err = to.start(); err == nil {
+		err = t.describe(&state)
+	}
+	if err != nil {
 		return fmt.Errorf("relay %d bytes from %s to %s: %w", n, s.end.conn.RemoteAddr(), to.end.conn.RemoteAddr(), err)
 	}
 	s.now, s.to = t, to
@@ -167,7 +203,7 @@ func (s *Source) Wait(ctx context.Context) (moved int64, err error) {
 	s.now, s.to = nil, nil
 	moved, err = t.run(ctx)
 	if moved > 0 {
-		to.last, to.moved = t, moved
+		to.position, to.moving = to.position+uint64(moved), true
 	}
 	if err != nil {
 		err = fmt.Errorf("relay %d bytes from %s to %s: %w", t.n, s.end.conn.RemoteAddr(), t.target.conn.RemoteAddr(), err)

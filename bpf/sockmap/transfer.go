@@ -43,6 +43,9 @@ func (t *transfer) open(from, to *net.TCPConn) (err error) {
 		err = t.target.joinTargets(o.Targets)
 	}
 	if err == nil {
+		t.startWritten, err = t.target.written()
+	}
+	if err == nil {
 		err = t.describe(&relayTransfer{})
 	}
 	if err == nil {
@@ -55,10 +58,7 @@ func (t *transfer) open(from, to *net.TCPConn) (err error) {
 }
 
 // describe tells the programs what to move: state with the transfer's own parts.
-func (t *transfer) describe(state *relayTransfer) (err error) {
-	if t.startWritten, err = t.target.written(); err != nil {
-		return err
-	}
+func (t *transfer) describe(state *relayTransfer) error {
 	state.Target, state.Left, state.HeldLimit = t.target.cookie, t.n, HeldLimit
 	if err := t.relay.objects.Transfers.Put(t.source.cookie, state); err != nil {
 		return fmt.Errorf("describe the transfer: %w", err)

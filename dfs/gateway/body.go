@@ -34,6 +34,7 @@ type body struct {
 	size    uint64 // of the file
 	chunk   uint64 // size of a chunk
 	chunked bool   // pieces are framed as chunks of HTTP/1.1, a trailer follows
+	moving  bool   // the kernel may still hold a part for the client
 	digest  digest
 }
 
@@ -44,7 +45,8 @@ type piece struct {
 	n      int64
 }
 
-// send sends length bytes from offset, and returns when TCP has them.
+// send sends length bytes from offset. It may return while the kernel still moves
+// the last ones.
 func (b *body) send(ctx context.Context, offset, length int64) error {
 	for sent := int64(0); sent < length; {
 		p := b.pieceAt(uint64(offset+sent), length-sent)
@@ -89,11 +91,10 @@ func (b *body) sendPiece(ctx context.Context, p piece) error {
 	return nil
 }
 
-// finish ends the body. The next thing written may be another response, so what
-// was moved must be with TCP.
+// finish ends the body.
 func (b *body) finish(ctx context.Context) error {
 	if !b.chunked {
-		return b.settle(ctx)
+		return nil
 	}
 	end := "0\r\n\r\n"
 	if !b.digest.unknown {
@@ -103,6 +104,10 @@ func (b *body) finish(ctx context.Context) error {
 }
 
 func (b *body) settle(ctx context.Context) error {
+	if !b.moving {
+		return nil
+	}
+	b.moving = false
 	if err := b.to.target.Settle(ctx); err != nil {
 		return fmt.Errorf("%w: %w", errClient, err)
 	}
@@ -111,12 +116,8 @@ func (b *body) settle(ctx context.Context) error {
 
 // write writes behind what was moved.
 func (b *body) write(ctx context.Context, p []byte) error {
-	if err := b.settle(ctx); err != nil {
-		return err
-	}
-	deadline, _ := ctx.Deadline()
-	b.to.SetWriteDeadline(deadline)
-	if _, err := b.to.Write(p); err != nil {
+	b.moving = false
+	if _, err := b.to.target.Write(ctx, p); err != nil {
 		return fmt.Errorf("%w: %w", errClient, err)
 	}
 	return nil
@@ -208,12 +209,13 @@ func (b *body) relay(ctx context.Context, u *upstream, p piece, location *wire.L
 	if !asExpected(&want, &got) {
 		return b.declined(ctx, u, p, &got)
 	}
-	head := u.scratch[:skip]
+	head := u.part(skip)
 	if _, err := io.ReadFull(u, head); err != nil {
 		return 0, b.headerFailed(err)
 	}
 	headSum := wire.Checksum(head)
 	u.lastHeader = int64(wire.HeaderSize+len(got.Extra)) + skip
+	b.moving = true
 	moved, err := u.source.Move(ctx)
 	if err != nil {
 		if !errors.Is(err, relay.ErrUpstream) {
@@ -221,7 +223,7 @@ func (b *body) relay(ctx context.Context, u *upstream, p piece, location *wire.L
 		}
 		return moved, err
 	}
-	tail := u.scratch[:int64(want.Length)-skip-p.n]
+	tail := u.part(int64(want.Length) - skip - p.n)
 	if _, err := io.ReadFull(u, tail); err != nil {
 		return moved, err
 	}

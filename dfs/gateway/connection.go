@@ -5,8 +5,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -96,20 +98,25 @@ func (g *Gateway) forget(c *connection) {
 	delete(g.connections, c)
 }
 
-func (g *Gateway) closeIdle() { g.closeThose(func(c *connection) bool { return c.idle.Load() }) }
-func (g *Gateway) closeAll()  { g.closeThose(func(*connection) bool { return true }) }
-
-func (g *Gateway) closeThose(which func(*connection) bool) {
-	g.mu.Lock()
-	var list []*connection
-	for c := range g.connections {
-		if which(c) {
-			list = append(list, c)
+// endIdle has the loops end that wait for a request. They close their connections,
+// to which the kernel may still be moving a body.
+func (g *Gateway) endIdle() {
+	g.eachConnection(func(c *connection) {
+		if c.idle.Load() {
+			c.SetReadDeadline(time.Unix(1, 0))
 		}
-	}
+	})
+}
+
+// closeAll closes the sockets; whoever uses a connection closes the rest.
+func (g *Gateway) closeAll() { g.eachConnection(func(c *connection) { c.TCPConn.Close() }) }
+
+func (g *Gateway) eachConnection(do func(*connection)) {
+	g.mu.Lock()
+	list := slices.Collect(maps.Keys(g.connections))
 	g.mu.Unlock()
 	for _, c := range list {
-		c.TCPConn.Close() // whoever uses it closes the rest
+		do(c)
 	}
 }
 
@@ -123,11 +130,26 @@ func (g *Gateway) startLoop(c *connection, first *http.Request) {
 	})
 }
 
+// settle waits until TCP has what was moved to a connection, which is to be
+// closed or written to by another owner.
+func (g *Gateway) settle(c *connection) error {
+	if c.target == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(g.bodies, g.config.bodyTime(relay.MaxBody))
+	defer cancel()
+	return c.target.Settle(ctx)
+}
+
 // loop answers plain GETs of files. It returns true when something else was
 // asked, of which no byte is lost.
 func (g *Gateway) loop(c *connection, request *http.Request) (handOver bool) {
 	in := bufio.NewReaderSize(c, maxPlainHeader)
+	outcome := answered
 	defer func() {
+		if outcome != connectionDone && g.settle(c) != nil {
+			handOver = false
+		}
 		if handOver {
 			rest, _ := in.Peek(in.Buffered()) // what is buffered
 			c.ahead = append(append([]byte(nil), rest...), c.ahead...)
@@ -145,7 +167,7 @@ func (g *Gateway) loop(c *connection, request *http.Request) (handOver bool) {
 		if request == nil {
 			return true
 		}
-		outcome := g.answerPlain(c, request)
+		outcome = g.answerPlain(c, request)
 		if outcome == notPlain {
 			// Of a request that net/http has handed over nothing is left to hand
 			// back: it looked at the file first.
@@ -164,10 +186,10 @@ func (g *Gateway) loop(c *connection, request *http.Request) (handOver bool) {
 func (g *Gateway) nextPlain(c *connection, in *bufio.Reader) (*http.Request, int, error) {
 	c.idle.Store(true)
 	defer c.idle.Store(false)
-	if g.ctx.Err() != nil {
+	c.SetReadDeadline(time.Now().Add(g.config.IdleTimeout))
+	if g.ctx.Err() != nil { // endIdle comes after that, and so after this deadline
 		return nil, 0, g.ctx.Err()
 	}
-	c.SetReadDeadline(time.Now().Add(g.config.IdleTimeout))
 	if _, err := in.Peek(1); err != nil {
 		return nil, 0, err
 	}

@@ -207,7 +207,7 @@ func (g *Gateway) close() error {
 	defer cancel()
 	g.cancel()
 	g.web.Shutdown(ctx)
-	g.closeIdle()
+	g.endIdle()
 	done := make(chan struct{})
 	go func() { g.loops.Wait(); close(done) }()
 	select {

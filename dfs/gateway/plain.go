@@ -2,13 +2,16 @@ package gateway
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"waggle/dfs/client"
+	"waggle/dfs/datapath/relay"
 )
 
 // answerPlain answers a GET of a file on its connection. It writes nothing if
@@ -75,15 +78,15 @@ func (g *Gateway) answerWhole(c *connection, file *client.File, a *answer, closi
 	if a.header.Get("Content-Length") == "" && a.status != http.StatusNotModified {
 		a.header.Set("Content-Length", fmt.Sprint(len(data)))
 	}
+	data = append(a.head(closing), data...)
 	if c.target != nil {
-		ctx, cancel := context.WithTimeout(g.bodies, g.config.Grace)
+		ctx, cancel := context.WithTimeout(g.bodies, g.config.bodyTime(relay.MaxBody))
 		defer cancel()
-		if err := c.target.Settle(ctx); err != nil {
-			return err
-		}
+		_, err := c.target.Write(ctx, data)
+		return err
 	}
 	c.SetWriteDeadline(time.Now().Add(g.config.Grace))
-	_, err := c.Write(append(a.head(closing), data...))
+	_, err := c.Write(data)
 	return err
 }
 
@@ -92,9 +95,14 @@ func (g *Gateway) answerRelayed(ctx context.Context, c *connection, b *body, a *
 	ctx, cancel := context.WithTimeout(ctx, g.config.bodyTime(a.length))
 	defer cancel()
 	if c.target == nil {
-		if c.target, err = g.relay.NewTarget(c.TCPConn); err != nil {
+		target, err := g.relay.NewTarget(c.TCPConn)
+		if errors.Is(err, relay.ErrHalfClosed) {
+			return g.answerRead(ctx, c, b.file, a, closing)
+		}
+		if err != nil {
 			return err
 		}
+		c.target = target
 	}
 	a.header.Set(verifiedHeader, "no")
 	a.header.Set(relayHeader, g.config.Relay)
@@ -107,6 +115,23 @@ func (g *Gateway) answerRelayed(ctx context.Context, c *connection, b *body, a *
 		return err
 	}
 	return b.send(ctx, a.offset, a.length)
+}
+
+// answerRead sends a file that the client library reads, and says so: to a client
+// that has closed its side of the connection, behind its last request.
+func (g *Gateway) answerRead(ctx context.Context, c *connection, file *client.File, a *answer, closing bool) error {
+	a.header.Set(verifiedHeader, "yes")
+	deadline, _ := ctx.Deadline()
+	c.SetWriteDeadline(deadline)
+	if _, err := c.Write(a.head(closing)); err != nil {
+		return err
+	}
+	n, err := io.Copy(c.TCPConn, io.NewSectionReader(file, a.offset, a.length))
+	g.counts.library.Add(n)
+	if err == nil && n < a.length {
+		err = io.ErrUnexpectedEOF
+	}
+	return err
 }
 
 // wantsTrailer says whether the client reads what follows a body.

@@ -35,6 +35,11 @@ type upstreams struct {
 	closed  bool
 }
 
+// usualExtra is as many bytes as the checksums of the longest body take. A
+// connection keeps no more than that, as there may be a thousand in use; for a
+// longer answer memory is made.
+const usualExtra = 4 * (relay.MaxBody/wire.BlockSize + 1)
+
 // upstream is a connection to a chunk server, used by one goroutine at a time.
 type upstream struct {
 	conn     *net.TCPConn
@@ -48,7 +53,7 @@ type upstream struct {
 	lastID  uint64
 	out     []byte
 	extra   []byte
-	scratch [wire.BlockSize]byte
+	scratch []byte // for parts of blocks
 }
 
 func newUpstreams(r relay.Relay, readPath string) *upstreams {
@@ -70,7 +75,7 @@ func (p *upstreams) take(ctx context.Context, address string, fresh bool) (*upst
 	if err != nil {
 		return nil, fmt.Errorf("connect to chunk server %s: %w", address, err)
 	}
-	u := &upstream{conn: conn.(*net.TCPConn), address: address, lastID: rand.Uint64(), extra: make([]byte, wire.MaxExtra)}
+	u := &upstream{conn: conn.(*net.TCPConn), address: address, lastID: rand.Uint64(), extra: make([]byte, usualExtra)}
 	if err := u.choose(p.path); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("choose %s at chunk server %s: %w", p.path, address, err)
@@ -197,6 +202,15 @@ func (u *upstream) Read(p []byte) (n int, err error) {
 			return n, err
 		}
 	}
+}
+
+// part is room for n bytes, less than a block, that are not moved. Most bodies
+// begin and end with blocks, and need none.
+func (u *upstream) part(n int64) []byte {
+	if n > 0 && u.scratch == nil {
+		u.scratch = make([]byte, wire.BlockSize)
+	}
+	return u.scratch[:n]
 }
 
 // answer receives the header of the answer to asked.

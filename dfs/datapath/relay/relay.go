@@ -5,8 +5,7 @@
 //
 // One answer is a header and a body of a length that is known beforehand:
 //
-//	err = target.Settle(ctx)        // what was moved before is with TCP
-//	_, err = down.Write(response)   // what must stand before the body
+//	_, err = target.Write(ctx, response) // what must stand before the body
 //	err = source.Begin(target, header, n)
 //	_, err = up.Write(request)
 //	_, err = io.ReadFull(up, head)  // header.Length bytes
@@ -37,6 +36,10 @@ var ErrUpstream = errors.New("upstream ended before the body did")
 
 // ErrBusy: Begin was called again before Move or Decline.
 var ErrBusy = errors.New("a body is being moved already")
+
+// ErrHalfClosed is wrapped by errors of NewTarget and NewSource for a connection
+// whose peer sends no more. A path in the kernel can't take it any more.
+var ErrHalfClosed = sockmap.ErrNotEstablished
 
 // Header is what an answer must begin with for its body to be moved.
 type Header = sockmap.Header
@@ -78,8 +81,11 @@ type Source interface {
 // Target is a connection that bodies go to. It is used by one goroutine.
 type Target interface {
 	// Settle returns when what was moved is with the connection's TCP. It is
-	// called before anything else is written to it or moved there.
+	// called before the connection is written to but by Write, before it is closed,
+	// and before something else is moved there.
 	Settle(ctx context.Context) error
+	// Write writes to the connection behind what was moved, within ctx.
+	Write(ctx context.Context, p []byte) (int, error)
 	// Close leaves the connection open.
 	Close() error
 }
@@ -92,6 +98,12 @@ type plainTarget struct{ conn *net.TCPConn }
 
 func (plainTarget) Settle(context.Context) error { return nil }
 func (plainTarget) Close() error                 { return nil }
+
+func (t plainTarget) Write(ctx context.Context, p []byte) (int, error) {
+	deadline, _ := ctx.Deadline()
+	t.conn.SetWriteDeadline(deadline)
+	return t.conn.Write(p)
+}
 
 // plainSource is what the paths through this process have in common.
 type plainSource struct {

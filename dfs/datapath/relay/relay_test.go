@@ -148,6 +148,35 @@ func TestEveryPathMovesTheSameBytes(t *testing.T) {
 	})
 }
 
+// What a target writes keeps its place between bodies, with no Settle between.
+func TestWritesBetweenBodies(t *testing.T) {
+	eachPath(t, func(t *testing.T, p Path) {
+		h := newHop(t, p)
+		random := rand.New(rand.NewPCG(3, 4))
+		for range 100 {
+			body := randomBytes(1 + random.IntN(1<<random.IntN(19)))
+			got := make(chan []byte, 1)
+			go func() {
+				b := make([]byte, 6+len(body)+5)
+				io.ReadFull(h.down, b)
+				got <- b
+			}()
+			ctx := within(t, 10*time.Second)
+			_, err := h.target.Write(ctx, []byte("before"))
+			require.NoError(t, err)
+			require.NoError(t, h.source.Begin(h.target, expect(len(body)), int64(len(body))))
+			go h.up.Write(append(header("ANSWERED", len(body)), body...))
+			_, err = io.ReadFull(h.from, make([]byte, headerSize))
+			require.NoError(t, err)
+			_, err = h.source.Move(ctx)
+			require.NoError(t, err)
+			_, err = h.target.Write(ctx, []byte("after"))
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(append(append([]byte("before"), body...), "after"...), <-got), "%d bytes", len(body))
+		}
+	})
+}
+
 // Nothing behind a body, however small, is needed to have it moved.
 func TestSmallBodiesOneAfterTheOther(t *testing.T) {
 	eachPath(t, func(t *testing.T, p Path) {

@@ -72,7 +72,7 @@ func (r *sockmapRelay) NewTarget(conn *net.TCPConn) (Target, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sockmapTarget{t}, nil
+	return sockmapTarget{t, conn}, nil
 }
 
 func (r *sockmapRelay) Close() error {
@@ -83,7 +83,16 @@ func (r *sockmapRelay) Close() error {
 	return r.relay.Close()
 }
 
-type sockmapTarget struct{ *sockmap.Target }
+type sockmapTarget struct {
+	*sockmap.Target
+	conn *net.TCPConn
+}
+
+func (t sockmapTarget) Write(ctx context.Context, p []byte) (int, error) {
+	deadline, _ := ctx.Deadline()
+	t.conn.SetWriteDeadline(deadline)
+	return t.Target.Write(ctx, p)
+}
 
 type sockmapSource struct{ source *sockmap.Source }
 

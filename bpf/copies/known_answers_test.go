@@ -52,9 +52,6 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	if os.Getpid() == 1 {
-		runAsInit()
-	}
 	if name := os.Getenv(programVariable); name != "" {
 		runAsProgram(name, os.Getenv(directoryVariable))
 		os.Exit(0)

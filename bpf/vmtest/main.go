@@ -1,9 +1,10 @@
-// Command vmtest boots a kernel in QEMU with one static program as its whole user space,
-// shows what it writes, and ends with its verdict. .ci/test-vm uses it to run the known
-// answers of the copy ledger on a stock kernel that has kprobes.
+// Command vmtest boots a kernel in QEMU with test binaries as its whole user space, shows what
+// they write, and ends with their verdict: `vmtest -kernel IMAGE TEST...`. .ci/test-vm uses it to
+// run tests of BPF programs on a stock kernel: the copy ledger's known answers need kprobes,
+// and the verifier of an older kernel is another one.
 //
-// The program runs as /init. It must write a line "VM TEST: PASS" or "VM TEST: FAIL" and power
-// the machine off. Everything is emulated (no /dev/kvm), so times mean nothing in there.
+// It is itself the machine's /init (init.go), so it and the test binaries must be static.
+// Everything is emulated (no /dev/kvm), so times mean nothing in there.
 package main
 
 import (
@@ -21,25 +22,32 @@ import (
 )
 
 func main() {
+	if os.Getpid() == 1 {
+		runAsInit()
+		return
+	}
 	kernel := flag.String("kernel", "", "kernel image to boot")
-	program := flag.String("init", "", "static program to run as /init")
 	limit := flag.Duration("timeout", 5*time.Minute, "give up after this long")
 	flag.Parse()
-	if err := run(*kernel, *program, *limit); err != nil {
+	if err := run(*kernel, flag.Args(), *limit); err != nil {
 		fmt.Fprintf(os.Stderr, "vmtest: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(kernel, program string, limit time.Duration) error {
+func run(kernel string, tests []string, limit time.Duration) error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "vmtest-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	image := filepath.Join(dir, "initramfs")
-	if err := writeInitramfs(image, program); err != nil {
-		return fmt.Errorf("pack %s into an initramfs: %w", program, err)
+	if err := writeInitramfs(image, self, tests); err != nil {
+		return fmt.Errorf("pack the tests into an initramfs: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
@@ -80,30 +88,39 @@ func boot(ctx context.Context, kernel, image string) error {
 	return nil
 }
 
+// entry is a file of the machine's.
+type entry struct {
+	name         string
+	mode         uint32
+	major, minor uint32
+	content      []byte
+}
+
 // writeInitramfs writes a cpio archive ("newc", see the kernel's
-// driver-api/early-userspace/buffer-format) that holds a console and /init.
-func writeInitramfs(path, program string) error {
-	text, err := os.ReadFile(program)
-	if err != nil {
-		return err
+// driver-api/early-userspace/buffer-format) that holds a console, /init and the tests.
+func writeInitramfs(path, init string, tests []string) error {
+	const directory, executable, characterDevice = 0o040755, 0o100755, 0o020600
+	entries := []entry{
+		{name: "dev", mode: directory}, {name: "dev/console", mode: characterDevice, major: 5, minor: 1},
+		{name: testsDirectory, mode: directory},
+	}
+	programs := map[string]string{"init": init}
+	for _, test := range tests {
+		programs[filepath.Join(testsDirectory, filepath.Base(test))] = test
+	}
+	for name, program := range programs {
+		content, err := os.ReadFile(program)
+		if err != nil {
+			return err
+		}
+		entries = append(entries, entry{name: name, mode: executable, content: content})
 	}
 	file, err := os.Create(path)
 	if err != nil {
 		return err
 	}
 	defer file.Close()
-	const directory, executable, characterDevice = 0o040755, 0o100755, 0o020600
-	entries := []struct {
-		name         string
-		mode         uint32
-		major, minor uint32
-		content      []byte
-	}{
-		{"dev", directory, 0, 0, nil},
-		{"dev/console", characterDevice, 5, 1, nil},
-		{"init", executable, 0, 0, text},
-		{"TRAILER!!!", 0, 0, 0, nil},
-	}
+	entries = append(entries, entry{name: "TRAILER!!!"})
 	for inode, e := range entries {
 		// magic, inode, mode, uid, gid, links, time, size, device (2), rdevice (2), name size, checksum
 		header := fmt.Sprintf("070701%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%08x%s\x00",

@@ -45,5 +45,5 @@ func serveRole(c *cli.Context, open func() (role, string, error)) error {
 		line += ", metrics at " + url
 	}
 	fmt.Fprintln(c.App.Writer, line)
-	return errors.Join(endpoint.Beside(c.Context, r.Metrics(), r.Serve), endpoint.Close())
+	return errors.Join(endpoint.Beside(c.Context, r.Metrics, r.Serve), endpoint.Close())
 }

@@ -259,7 +259,7 @@ func (c *connection) read() error {
 		return fmt.Errorf("send %d bytes of chunk %d: %w", view.Length, c.frame.Chunk, err)
 	}
 	c.server.measures.sent.Add(int64(view.Length))
-	took(c.server.measures.read, c.began)
+	c.server.measures.took(c.server.measures.read, c.began)
 	return nil
 }
 

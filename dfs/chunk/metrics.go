@@ -14,26 +14,34 @@ type measures struct {
 	calls       metrics.Calls
 	frames      *prometheus.HistogramVec
 	read, write prometheus.Observer
+	// timed is set once somebody wants to know how long frames take: that costs a
+	// good part of a microsecond each.
+	timed atomic.Bool
 	// sent and stored are bytes of data, by whichever path. What a client reads
 	// itself (read=shortcircuit) does not pass this server.
 	sent, stored *atomic.Int64
 }
 
-func (s *Server) newMeasures() measures {
+func (s *Server) newMeasures() *measures {
 	frames := metrics.NewLatency("waggle_chunk_frame_seconds",
 		"Time to carry out a data frame once its header is here; of a write without the servers behind this one.", "frame")
 	for _, name := range []string{"chunk_refused_connections", "chunk_broken_connections", "chunk_corrupt_blocks", "chunk_scrubbed_bytes"} {
 		s.Counters().Counter(name) // so that there is a 0 to see
 	}
-	return measures{calls: metrics.NewCalls(), frames: frames, read: frames.WithLabelValues("read"), write: frames.WithLabelValues("write"),
+	return &measures{calls: metrics.NewCalls(), frames: frames, read: frames.WithLabelValues("read"), write: frames.WithLabelValues("write"),
 		sent: s.Counters().Counter("chunk_sent_bytes"), stored: s.Counters().Counter("chunk_stored_bytes")}
 }
 
 // took notes how long a frame has taken.
-func took(by prometheus.Observer, began time.Time) { by.Observe(time.Since(began).Seconds()) }
+func (m *measures) took(by prometheus.Observer, began time.Time) {
+	if m.timed.Load() {
+		by.Observe(time.Since(began).Seconds())
+	}
+}
 
 // Metrics is what Prometheus is told about this server.
 func (s *Server) Metrics() *prometheus.Registry {
+	s.measures.timed.Store(true)
 	return metrics.NewRegistry("chunk", s.Counters(), s.measures.calls, s.measures.frames, metrics.Gauges(s.gauges))
 }
 

@@ -80,7 +80,7 @@ type Server struct {
 	store    *replica.Store
 	identity identity
 	senders  read.Server // what they share
-	measures measures
+	measures *measures
 	lender   *shortcircuit.Server
 	links    linkPool
 	corrupt  chan corruptBlock // to be told to the metadata server

@@ -113,7 +113,7 @@ func (w *writes) apply(r *replica.Replica, sums []byte) (replica.State, error) {
 	if err == nil {
 		w.bytes.Add(int64(len(w.c.data)))
 		w.c.server.measures.stored.Add(int64(len(w.c.data)))
-		took(w.c.server.measures.write, w.c.began)
+		w.c.server.measures.took(w.c.server.measures.write, w.c.began)
 	}
 	return state, err
 }

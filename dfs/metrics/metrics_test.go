@@ -38,7 +38,7 @@ func serve(t *testing.T, r role) string {
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- endpoint.Beside(ctx, r.Metrics(), r.Serve) }()
+	go func() { ended <- endpoint.Beside(ctx, r.Metrics, r.Serve) }()
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, errors.Join(<-ended, endpoint.Close()))
@@ -170,14 +170,14 @@ func TestTheRoleAndItsMetricsEndTogether(t *testing.T) {
 	endpoint, err := metrics.Listen(":0")
 	require.NoError(t, err)
 	registry := metrics.NewRegistry("test", new(datapath.Counters))
-	require.ErrorIs(t, endpoint.Beside(t.Context(), registry, func(context.Context) error { return failed }), failed)
+	require.ErrorIs(t, endpoint.Beside(t.Context(), func() *prometheus.Registry { return registry }, func(context.Context) error { return failed }), failed)
 	_, err = http.Get(endpoint.URL())
 	require.Error(t, err)
 
 	endpoint, err = metrics.Listen(":0")
 	require.NoError(t, err)
 	require.NoError(t, endpoint.Close())
-	err = endpoint.Beside(t.Context(), registry, func(ctx context.Context) error { <-ctx.Done(); return nil })
+	err = endpoint.Beside(t.Context(), func() *prometheus.Registry { return registry }, func(ctx context.Context) error { <-ctx.Done(); return nil })
 	require.ErrorContains(t, err, "serve metrics")
 }
 

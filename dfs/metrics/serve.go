@@ -71,14 +71,15 @@ func (e *Endpoint) Close() error {
 	return nil
 }
 
-// Beside runs serve, and answers with the registry's metrics for as long as that
-// takes. When either fails both end.
-func (e *Endpoint) Beside(ctx context.Context, registry prometheus.Gatherer, serve func(context.Context) error) error {
+// Beside runs serve, and answers with the metrics of a registry for as long as
+// that takes. When either fails both end. The registry is not asked for if the
+// metrics are nowhere: a role takes no times then that nobody would see.
+func (e *Endpoint) Beside(ctx context.Context, registry func() *prometheus.Registry, serve func(context.Context) error) error {
 	if e == nil {
 		return serve(ctx)
 	}
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", Handler(registry))
+	mux.Handle("GET /metrics", Handler(registry()))
 	web := &http.Server{Handler: mux, ReadTimeout: requestTime, WriteTimeout: 2 * requestTime, IdleTimeout: idleTime,
 		MaxHeaderBytes: maxHeader, ErrorLog: log.New(io.Discard, "", 0)}
 	ctx, cancel := context.WithCancelCause(ctx)

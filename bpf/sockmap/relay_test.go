@@ -187,6 +187,44 @@ func TestRelayBoundsWhatIsHeldForASlowReceiver(t *testing.T) {
 	assert.NotZero(t, h.counts(t).Refusals)
 }
 
+// What is as little as may be held is moved in one go, also behind other bytes
+// that the receiver has not taken.
+func TestRelayOfLittleIsNeverStopped(t *testing.T) {
+	h := newHop(t)
+	require.NoError(t, h.from.SetReadBuffer(4<<20))
+	before, body := randomBytes(300_000), randomBytes(500_000)
+	for range 5 {
+		_, err := h.to.Write(before)
+		require.NoError(t, err)
+		_, err = h.up.Write(body)
+		require.NoError(t, err)
+		moved := make(chan error, 1)
+		go func() { _, err := h.move(len(body)); moved <- err }()
+		time.Sleep(20 * time.Millisecond)
+		assert.True(t, bytes.Equal(append(before[:len(before):len(before)], body...), readExactly(t, h.down, len(before)+len(body))))
+		require.NoError(t, <-moved)
+	}
+	assert.Zero(t, h.counts(t).Refusals)
+}
+
+// Of what has arrived already nothing more comes that would wake a transfer up
+// that a slow receiver has stopped.
+func TestRelayOfWhatHasArrivedIsResumed(t *testing.T) {
+	h := newHop(t)
+	require.NoError(t, h.from.SetReadBuffer(8<<20))
+	body := randomBytes(HeldLimit + 200_000)
+	for range 5 {
+		_, err := h.up.Write(body)
+		require.NoError(t, err)
+		moved := make(chan error, 1)
+		go func() { _, err := h.move(len(body)); moved <- err }()
+		time.Sleep(20 * time.Millisecond)
+		assert.True(t, bytes.Equal(body, readExactly(t, h.down, len(body))))
+		require.NoError(t, <-moved)
+	}
+	assert.NotZero(t, h.counts(t).Refusals)
+}
+
 func unixQueued(conn *net.TCPConn) (n int, err error) {
 	e, err := newEndpoint(conn)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"time"
 
@@ -60,6 +61,9 @@ func (t *transfer) open(from, to *net.TCPConn) (err error) {
 // describe tells the programs what to move: state with the transfer's own parts.
 func (t *transfer) describe(state *relayTransfer) error {
 	state.Target, state.Left, state.HeldLimit = t.target.cookie, t.n, HeldLimit
+	if t.n <= HeldLimit { // it need never be stopped, whatever else the receiver has not acknowledged
+		state.HeldLimit = math.MaxInt32
+	}
 	if err := t.relay.objects.Transfers.Put(t.source.cookie, state); err != nil {
 		return fmt.Errorf("describe the transfer: %w", err)
 	}

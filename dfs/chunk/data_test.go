@@ -134,6 +134,30 @@ func TestEpochsAndSequencesOnTheWire(t *testing.T) {
 	require.Equal(t, wire.StatusNotFound, answer.Status)
 }
 
+// Of data that its sender has not seen the first server computes the checksums,
+// for the other replicas and for its answer.
+func TestUnsummedWrites(t *testing.T) {
+	servers, replicas := chain(t, 3, Config{})
+	p := dial(t, servers[0])
+	var want []byte
+	for sequence, length := range []int{5000, 4096, 1, 100_000} {
+		data := pattern(byte(sequence), length)
+		f := writeFrame(uint64(sequence+1), uint64(len(want)), data, replicas[1:])
+		f.Flags, f.Extra = wire.FlagUnsummed, wire.AppendWriteExtra(nil, replicas[1:], nil)
+		answer, _ := p.ask(f, data)
+		requireOK(t, answer)
+		require.Equal(t, wire.AppendChecksums(nil, f.Offset, data), answer.Extra)
+		want = append(want, data...)
+	}
+	for _, s := range servers {
+		s.requireContent(t, want)
+	}
+	f := writeFrame(5, 0, []byte("summed"), nil)
+	f.Flags = wire.FlagUnsummed
+	answer, _ := p.ask(f, []byte("summed"))
+	require.Equal(t, wire.StatusInvalid, answer.Status)
+}
+
 func TestABrokenChainNamesTheServer(t *testing.T) {
 	servers, replicas := chain(t, 3, Config{PeerTimeout: 2 * time.Second})
 	p := dial(t, servers[0])

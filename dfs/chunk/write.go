@@ -70,6 +70,11 @@ func (w *writes) take() error {
 	if err != nil {
 		return w.answer(waiting{answer: c.answerFor(replica.State{}, err)})
 	}
+	unsummed := c.frame.Flags&wire.FlagUnsummed != 0
+	if unsummed {
+		sums = wire.AppendChecksums(nil, c.frame.Offset, c.data) // not reused: the answer may have to wait
+		c.frame.Flags &^= wire.FlagUnsummed
+	}
 	r, err := c.server.store.Get(c.frame.Chunk)
 	if err != nil {
 		return w.answer(waiting{answer: c.answerFor(replica.State{}, err)})
@@ -88,6 +93,9 @@ func (w *writes) take() error {
 	}
 	state, err := w.apply(r, sums)
 	due.answer = c.answerFor(state, err)
+	if unsummed && err == nil {
+		due.answer.Extra = sums
+	}
 	return w.answer(due)
 }
 

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/read/afxdp"
@@ -102,6 +104,28 @@ func (s *servers) take(ctx context.Context, address netip.AddrPort, path string)
 	}
 	conn.stop = context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
 	return conn, nil
+}
+
+// takeAlive is take for who can send only once: of connections that were used
+// before, it leaves out those that their server has closed since.
+func (s *servers) takeAlive(ctx context.Context, address netip.AddrPort, path string) (*dataConn, error) {
+	for {
+		conn, err := s.take(ctx, address, path)
+		if err != nil || !conn.reused || conn.quiet() {
+			return conn, err
+		}
+		conn.give(false)
+	}
+}
+
+// quiet says whether the server has said nothing, not even that it is gone.
+func (c *dataConn) quiet() bool {
+	quiet := false
+	err := c.raw.Control(func(fd uintptr) {
+		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		quiet = errors.Is(err, unix.EAGAIN)
+	})
+	return err == nil && quiet
 }
 
 // enter returns a pool, which stays until leave is called.

@@ -134,6 +134,7 @@ type sentFrame struct {
 	data  []byte
 	sums  []byte
 	free  func() // called when data is not needed any more; may be nil
+	cargo *cargo // nil unless the data is not in this process
 }
 
 // write sends data for offset, which must not cross a multiple of writePiece.
@@ -279,7 +280,11 @@ func (w *chunkWriter) drain(ctx context.Context, n int) error {
 
 func (w *chunkWriter) transmit(ctx context.Context, f *sentFrame) error {
 	if w.conn == nil {
-		conn, err := w.c.servers.take(ctx, w.location.Replicas[0].Address, w.c.writePath)
+		take := w.c.servers.take
+		if f.cargo != nil {
+			take = w.c.servers.takeAlive
+		}
+		conn, err := take(ctx, w.location.Replicas[0].Address, w.c.writePath)
 		if err != nil {
 			return err
 		}
@@ -289,7 +294,10 @@ func (w *chunkWriter) transmit(ctx context.Context, f *sentFrame) error {
 		return err
 	}
 	if len(f.data) == 0 {
-		return w.conn.ask(&f.frame)
+		if err := w.conn.ask(&f.frame); err != nil || f.cargo == nil {
+			return err
+		}
+		return f.cargo.deliver(w.conn.TCPConn)
 	}
 	return w.conn.ask(&f.frame, f.data)
 }
@@ -305,6 +313,11 @@ func (w *chunkWriter) receive(ctx context.Context) error {
 	}
 	if err := answerError(&answer); err != nil {
 		return err
+	}
+	if f.cargo != nil {
+		if err := f.cargo.acknowledge(&f.frame, answer.Extra); err != nil {
+			return err
+		}
 	}
 	w.retried = false
 	w.sent = w.sent[1:]
@@ -326,6 +339,9 @@ func (w *chunkWriter) leaveConn(whole bool) {
 func (w *chunkWriter) recover(ctx context.Context, cause error) error {
 	tries := newRetry(w.c.options.Patience)
 	for {
+		if w.underWay() {
+			return w.lose(fmt.Errorf("%w: a chunk server failed, and the bytes on their way to it can't be sent again: %w", ErrUnavailable, cause))
+		}
 		stale := w.conn != nil && w.conn.reused
 		w.leaveConn(false)
 		if ctx.Err() != nil {

@@ -120,9 +120,9 @@ func (g *Gateway) eachConnection(do func(*connection)) {
 	}
 }
 
-// startLoop has the loop serve a connection, and answer first first, if that is
-// not nil.
-func (g *Gateway) startLoop(c *connection, first *http.Request) {
+// startLoop has the loop serve a connection, once first has answered a request,
+// if that is not nil.
+func (g *Gateway) startLoop(c *connection, first func(*connection) outcome) {
 	g.loops.Go(func() {
 		if !g.loop(c, first) || !g.handed.give(c) {
 			c.Close()
@@ -143,11 +143,11 @@ func (g *Gateway) settle(c *connection) error {
 
 // loop answers plain GETs of files. It returns true when something else was
 // asked, of which no byte is lost.
-func (g *Gateway) loop(c *connection, request *http.Request) (handOver bool) {
+func (g *Gateway) loop(c *connection, first func(*connection) outcome) (handOver bool) {
 	in := bufio.NewReaderSize(c, maxPlainHeader)
 	outcome := answered
 	defer func() {
-		if outcome != connectionDone && g.settle(c) != nil {
+		if outcome != connectionFailed && g.settle(c) != nil {
 			handOver = false
 		}
 		if handOver {
@@ -156,29 +156,23 @@ func (g *Gateway) loop(c *connection, request *http.Request) (handOver bool) {
 			c.SetDeadline(time.Time{})
 		}
 	}()
-	for {
-		size := 0
-		if request == nil {
-			var err error
-			if request, size, err = g.nextPlain(c, in); err != nil {
-				return false
-			}
+	if first != nil {
+		outcome = first(c)
+	}
+	for outcome == answered && g.ctx.Err() == nil {
+		request, size, err := g.nextPlain(c, in)
+		if err != nil {
+			return false
 		}
 		if request == nil {
 			return true
 		}
-		outcome = g.answerPlain(c, request)
-		if outcome == notPlain {
-			// Of a request that net/http has handed over nothing is left to hand
-			// back: it looked at the file first.
-			return size > 0
+		if outcome = g.answerPlain(c, request); outcome == notPlain {
+			return true
 		}
 		in.Discard(size)
-		if outcome == connectionDone || request.Close || g.ctx.Err() != nil {
-			return false
-		}
-		request = nil
 	}
+	return false
 }
 
 // nextPlain waits for the next request and looks at it. The request is nil if
@@ -214,9 +208,10 @@ func (g *Gateway) nextPlain(c *connection, in *bufio.Reader) (*http.Request, int
 type outcome int
 
 const (
-	answered outcome = iota
-	connectionDone
-	notPlain // nothing was written
+	answered         outcome = iota
+	answeredLast             // the connection is to be closed once all is sent
+	connectionFailed         // it is of no more use
+	notPlain                 // nothing was written
 )
 
 // handedOver is the listener from which net/http gets connections.
@@ -260,8 +255,9 @@ func (h *handedOver) Close() error {
 // Addr implements net.Listener.
 func (h *handedOver) Addr() net.Addr { return h.address }
 
-// takeBack hijacks a connection from net/http for the loop.
-func (g *Gateway) takeBack(w http.ResponseWriter, r *http.Request) error {
+// takeBack hijacks a connection from net/http for the loop, which begins with
+// answering the request that net/http has parsed.
+func (g *Gateway) takeBack(w http.ResponseWriter, answer func(*connection) outcome) error {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return err
@@ -273,6 +269,18 @@ func (g *Gateway) takeBack(w http.ResponseWriter, r *http.Request) error {
 		return errors.Join(err, c.Close())
 	}
 	c.ahead = append(rest, c.ahead...)
-	g.startLoop(c, r.WithContext(context.WithoutCancel(r.Context())))
+	g.startLoop(c, answer)
 	return nil
+}
+
+// lingerTime is how long a client that is still sending may take to see that it
+// was answered.
+const lingerTime = 500 * time.Millisecond
+
+// linger ends the sending side before the connection is closed: closed at once,
+// with bytes unread, it would be reset, and the answer could be lost.
+func (c *connection) linger() {
+	c.CloseWrite()
+	c.SetReadDeadline(time.Now().Add(lingerTime))
+	io.Copy(io.Discard, c.TCPConn)
 }

@@ -21,6 +21,7 @@ import (
 const (
 	verifiedHeader = "Waggle-Verified"
 	relayHeader    = "Waggle-Relay"
+	digestHeader   = "Repr-Digest"
 )
 
 // downloadQuery asks for a file to be saved rather than shown.

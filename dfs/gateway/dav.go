@@ -155,6 +155,7 @@ type upload struct {
 	part, final string
 	failed      error
 	began       time.Time
+	check       func() error // of what was stored, before it gets its name; may be nil
 }
 
 // cleanupTime bounds the calls that clean up after a client has gone.
@@ -203,6 +204,9 @@ func (u *upload) Readdir(int) ([]fs.FileInfo, error) { return nil, fs.ErrInvalid
 // attributes it keeps.
 func (u *upload) Close() error {
 	err := errors.Join(u.failed, u.File.Close())
+	if err == nil && u.check != nil {
+		err = u.check()
+	}
 	if err == nil {
 		err = u.keepTags()
 	}
@@ -241,6 +245,7 @@ type outcomeKey struct{}
 // putOutcome is what package webdav does not tell its client.
 type putOutcome struct {
 	replaces bool
+	digest   func() string // of the body
 	err      error
 }
 
@@ -263,6 +268,8 @@ func (w *putWriter) WriteHeader(status int) {
 		return
 	case status == http.StatusCreated:
 		w.Header().Set("ETag", w.tag())
+		w.Header().Set(digestHeader, w.outcome.digest())
+		w.Header().Set(verifiedHeader, "yes")
 		if w.outcome.replaces {
 			status = http.StatusNoContent
 		}

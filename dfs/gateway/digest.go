@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"encoding/base64"
 	"encoding/binary"
 
 	"waggle/dfs/wire"
@@ -28,18 +27,27 @@ func (d *digest) add(sum uint32, n int64) { d.sum = shift(d.sum, n) ^ sum }
 // behind others with the checksum head, and before tail, which ends the last.
 func (d *digest) addBlocks(sums []byte, blocks int64, head uint32, n int64, tail []byte) {
 	var all digest
-	for left := blocks; left > 0; left -= wire.BlockSize {
-		all.add(binary.LittleEndian.Uint32(sums), min(left, wire.BlockSize))
-		sums = sums[4:]
-	}
+	all.addPieces(sums, 0, blocks)
 	sum := unshift(all.sum^wire.Checksum(tail), int64(len(tail)))
 	d.add(sum^shift(head, n), n)
 }
 
-// String is the digest as a value of Content-Digest (RFC 9530).
-func (d *digest) String() string {
-	return "crc32c=:" + base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint32(nil, d.sum)) + ":"
+// addPieces appends n bytes that lie at an offset, and that blocks cut into
+// pieces with the checksums sums.
+func (d *digest) addPieces(sums []byte, offset, n int64) {
+	for end := offset + n; offset < end; sums = sums[4:] {
+		piece := min(wire.BlockSize-offset%wire.BlockSize, end-offset)
+		d.add(binary.LittleEndian.Uint32(sums), piece)
+		offset += piece
+	}
 }
+
+// String is the digest as a value of Content-Digest or Repr-Digest (RFC 9530).
+func (d *digest) String() string {
+	return digestField(d.bytes())
+}
+
+func (d *digest) bytes() []byte { return binary.BigEndian.AppendUint32(nil, d.sum) }
 
 // powers[k] is x to the power of 8 * 2^k modulo the polynomial.
 var powers = func() (p [63]uint32) {
@@ -66,7 +74,25 @@ func multiply(a, b uint32) (product uint32) {
 	return product
 }
 
+// blockShift is shift by a block for each byte of a checksum, which is by far the
+// most frequent one.
+var blockShift = func() (t [4][256]uint32) {
+	for place := range t {
+		for b := range t[place] {
+			t[place][b] = shiftBits(uint32(b)<<(8*place), wire.BlockSize)
+		}
+	}
+	return t
+}()
+
 func shift(sum uint32, n int64) uint32 {
+	if n == wire.BlockSize {
+		return blockShift[0][byte(sum)] ^ blockShift[1][byte(sum>>8)] ^ blockShift[2][byte(sum>>16)] ^ blockShift[3][byte(sum>>24)]
+	}
+	return shiftBits(sum, n)
+}
+
+func shiftBits(sum uint32, n int64) uint32 {
 	for k := 0; n > 0; k, n = k+1, n>>1 {
 		if n&1 != 0 {
 			sum = multiply(powers[k], sum)

@@ -17,6 +17,30 @@
 // bytes, and comes back at the next GET of a file. So nothing is parsed twice
 // with two outcomes, which is what request smuggling lives on.
 //
+// # How a body gets from a client
+//
+// The body of a PUT goes the other way by the same relay path (intake.go), if its
+// length is known and more than fits into an inode. net/http parses every such
+// request, so its checks, those of cross-origin requests, and WebDAV's locks hold;
+// then the connection goes to the loop with the body unread, which is told to go on
+// (100 Continue), and comes back to either with the next request. Exactly
+// Content-Length bytes are taken.
+//
+// The gateway waits until a part of the body has arrived, sends a write's header to
+// the chunk's first server, and has the part moved behind it. So what is begun can
+// be ended at once: neither a slow client nor one that is gone holds a chunk server
+// up. The rejected way was to announce the largest part and to move it as it comes:
+// chunk servers give up on half a frame after 15 s. What net/http has read together
+// with the header, 4 KiB at most, is written by the gateway; it is counted
+// (gateway_upload_ahead_bytes), and no part of the path's proof.
+//
+// A write's checksums stand before its data, but here nobody knows them. The frame
+// says so (wire.FlagUnsummed): the first chunk server computes them, passes them on
+// along the chain, and answers with them.
+//
+// What was moved can't be sent again. When a chunk server fails, the upload fails
+// with it (503, and the connection is closed); the old file stays, as ever.
+//
 // # What is verified
 //
 // A relayed body is not seen by the gateway, so it can't verify it: the answer
@@ -24,6 +48,13 @@
 // checksum that the chunk servers stored for exactly these bytes behind them,
 // as "Content-Digest: crc32c=:...:" (RFC 9530). With no relay path the client library
 // reads, verifies and tries every replica, and the answer says "yes".
+//
+// The answer to an upload says what was stored, as "Repr-Digest: crc32c=:...:", put
+// together from the checksums that the chunk servers computed on arrival: a client
+// that compares it has verified its upload from end to end. One that sends
+// Content-Digest or Repr-Digest has the gateway compare, before the file appears:
+// then the answer says "Waggle-Verified: yes", or the upload is refused. For sha-256
+// and sha-512, which chunk servers don't compute, the gateway reads the body itself.
 //
 // # Limits
 //

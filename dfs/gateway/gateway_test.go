@@ -652,27 +652,29 @@ func TestChunkServerGoesAway(t *testing.T) {
 	})
 }
 
+func descriptors(t testing.TB) int {
+	t.Helper()
+	entries, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	return len(entries)
+}
+
 // Ten thousand requests over all paths, among them many that their clients give
 // up in the middle of a body, leave no descriptor and nothing in a BPF map behind.
 func TestNothingIsLeftBehind(t *testing.T) {
 	const requests = 10_000
 	paths := len(relay.Paths.All()) + 1
-	count := func() int {
-		entries, err := os.ReadDir("/proc/self/fd")
-		require.NoError(t, err)
-		return len(entries)
-	}
 	eachRelay(t, nil, func(t *testing.T, p *place) {
 		content := randomBytes(40_000)
 		p.put(t, "/file", content)
-		before := count()
+		before := descriptors(t)
 		var workers sync.WaitGroup
 		for range 4 {
 			workers.Go(func() { p.ask(t, requests/paths/4+1, content) })
 		}
 		workers.Wait()
 		require.Eventually(t, func() bool { return p.gateway.status().Connections == 0 }, 20*time.Second, 10*time.Millisecond)
-		assert.InDelta(t, before, count(), 40, "idle connections to chunk servers stay")
+		assert.InDelta(t, before, descriptors(t), 40, "idle connections to chunk servers stay")
 		for _, id := range mapIDs(t, os.Getpid()) {
 			requireNoClient(t, id)
 		}

@@ -50,10 +50,13 @@ func (g *Gateway) answerPlain(c *connection, r *http.Request) outcome {
 	if err != nil {
 		g.counts.broken.Add(1)
 		g.warn("body ended early", "client", c.RemoteAddr(), "path", r.URL.Path, "reason", err)
-		return connectionDone
+		return connectionFailed
 	}
 	if a.length > 0 {
 		g.counts.took(by, time.Since(began))
+	}
+	if closing {
+		return answeredLast
 	}
 	return answered
 }

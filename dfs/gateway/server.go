@@ -96,7 +96,10 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 	case !info.Mode().IsRegular():
 		failPage(w, r, &fs.PathError{Op: "get", Path: r.URL.Path, Err: fs.ErrInvalid})
 	case r.Method == http.MethodGet && g.relay != nil && r.ProtoAtLeast(1, 1) && r.ContentLength == 0:
-		if err := g.takeBack(w, r); err != nil {
+		r := r.WithContext(context.WithoutCancel(r.Context())) // which ends with this handler
+		// It has looked at the file, so of a request that is not plain nothing is
+		// left to hand back.
+		if err := g.takeBack(w, func(c *connection) outcome { return g.answerPlain(c, r) }); err != nil {
 			g.warn("connection not taken back", "client", r.RemoteAddr, "reason", err)
 		}
 	default:
@@ -139,7 +142,8 @@ func (g *Gateway) getVerified(w http.ResponseWriter, r *http.Request, info *clie
 	g.counts.took(verified, time.Since(began))
 }
 
-// put stores a file, of which package webdav checks the locks.
+// put stores a file. A plain one is relayed; of others package webdav checks the
+// locks.
 func (h *handler) put(w http.ResponseWriter, r *http.Request) {
 	g := h.g
 	old, err := g.client.Stat(r.Context(), r.URL.Path)
@@ -161,10 +165,20 @@ func (h *handler) put(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusPreconditionFailed), http.StatusPreconditionFailed)
 		return
 	}
-	outcome := &putOutcome{replaces: exists}
+	promised, err := promisesOf(r.Header)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	if g.relays(r, promised) {
+		h.putRelayed(w, r, exists, promised)
+		return
+	}
+	body := newCheckedBody(&pacedBody{ReadCloser: http.MaxBytesReader(w, r.Body, g.config.MaxUpload), config: &g.config,
+		deadlines: http.NewResponseController(w), began: time.Now()}, promised)
+	outcome := &putOutcome{replaces: exists, digest: body.digest}
 	r = r.WithContext(context.WithValue(r.Context(), outcomeKey{}, outcome))
-	r.Body = &pacedBody{ReadCloser: http.MaxBytesReader(w, r.Body, g.config.MaxUpload), config: &g.config,
-		deadlines: http.NewResponseController(w), began: time.Now()}
+	r.Body = body
 	h.dav.ServeHTTP(&putWriter{ResponseWriter: w, outcome: outcome, tag: func() string { return g.tagOf(r.Context(), r.URL.Path) }}, r)
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -32,6 +33,7 @@ type counts struct {
 	zeros     *atomic.Int64 // bytes of holes
 	library   *atomic.Int64 // bytes that the client library read
 	uploaded  *atomic.Int64 // bytes
+	ahead     *atomic.Int64 // of these, that came with the header and were copied before the relay path took over
 
 	latency *prometheus.HistogramVec
 	ways    [ways]recent
@@ -43,7 +45,7 @@ type way int
 const (
 	relayed  way = iota // passed on by the relay path
 	verified            // read and verified by the client library
-	uploaded            // written by the client library
+	uploaded            // written by the client library, or relayed to chunk servers
 	ways
 )
 
@@ -60,6 +62,7 @@ func (c *counts) init(all *datapath.Counters) {
 		"gateway_requests": &c.requests, "gateway_refused_connections": &c.refused, "gateway_broken_bodies": &c.broken,
 		"gateway_continued_bodies": &c.continued, "gateway_relayed_bytes": &c.relayed, "gateway_declined_bytes": &c.declined,
 		"gateway_hole_bytes": &c.zeros, "gateway_library_bytes": &c.library, "gateway_uploaded_bytes": &c.uploaded,
+		"gateway_upload_ahead_bytes": &c.ahead,
 	} {
 		*n = all.Counter(name)
 	}
@@ -217,6 +220,10 @@ var errorStatuses = []struct {
 	{syscall.EISDIR, http.StatusConflict},
 	{syscall.ENOTEMPTY, http.StatusConflict},
 	{client.ErrUnavailable, http.StatusServiceUnavailable},
+	{client.ErrLeaseLost, http.StatusServiceUnavailable},
+	{errBroken, http.StatusBadRequest},
+	{errSlow, http.StatusRequestTimeout},
+	{io.ErrUnexpectedEOF, http.StatusBadRequest},
 }
 
 func statusOf(err error) int {
@@ -225,7 +232,7 @@ func statusOf(err error) int {
 	switch {
 	case errors.As(err, &tooLarge):
 		return http.StatusRequestEntityTooLarge
-	case errors.As(err, &slow) && slow.Timeout():
+	case errors.As(err, &slow) && slow.Timeout() && !errors.Is(err, client.ErrUnavailable):
 		return http.StatusRequestTimeout
 	}
 	for _, e := range errorStatuses {

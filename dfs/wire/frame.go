@@ -40,7 +40,8 @@ const (
 	FrameRead
 	// FrameWrite carries Length bytes for Offset of a chunk under a lease's
 	// Epoch with the lease's next Sequence. Its Extra is AppendWriteExtra's.
-	// It is answered once every replica behind this one has acknowledged it.
+	// It is answered once every replica behind this one has acknowledged it. With
+	// FlagUnsummed its Extra has no checksums, and that of the answer has them.
 	FrameWrite
 	// FrameSync asks that a chunk be made durable on every replica of the chain;
 	// its Extra is AppendWriteExtra's with no checksums. A Sequence above 0 is
@@ -58,8 +59,11 @@ const (
 	FlagSync
 	// FlagAnswer marks an answer.
 	FlagAnswer
+	// FlagUnsummed marks a write whose sender has not seen the data: the first
+	// server that receives it computes the checksums of its pieces.
+	FlagUnsummed
 
-	knownFrameFlags = FlagLocked | FlagSync | FlagAnswer
+	knownFrameFlags = FlagLocked | FlagSync | FlagAnswer | FlagUnsummed
 )
 
 // Status says how a frame's request ended.
@@ -255,7 +259,11 @@ func (f *Frame) ParseWriteExtra() (next []Replica, sums []byte, err error) {
 		next = append(next, parseReplica(b[i*addressSize:]))
 	}
 	sums = b[count*addressSize:]
-	if want := 4 * Pieces(f.Offset, f.Length); len(sums) != want {
+	want := 4 * Pieces(f.Offset, f.Length)
+	if f.Flags&FlagUnsummed != 0 {
+		want = 0
+	}
+	if len(sums) != want {
 		return nil, nil, malformed("write of chunk %d has %d bytes of checksums, its range needs %d", f.Chunk, len(sums), want)
 	}
 	return next, sums, nil

@@ -144,6 +144,8 @@ func FuzzLookupAnswer(f *testing.F) {
 func FuzzFrame(f *testing.F) {
 	frame := Frame{Type: FrameWrite, Length: 3, Extra: AppendWriteExtra(nil, someReplicas(), make([]byte, 4))}
 	f.Add(frame.Append(nil))
+	unsummed := Frame{Type: FrameWrite, Flags: FlagUnsummed, Length: 3, Extra: AppendWriteExtra(nil, someReplicas(), nil)}
+	f.Add(unsummed.Append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var got Frame
 		if got.Receive(bytes.NewReader(b), nil) == nil {

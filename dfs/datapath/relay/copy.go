@@ -55,19 +55,25 @@ type copySource struct {
 	relay *copyRelay
 }
 
-func (s *copySource) Move(ctx context.Context) (int64, error) { return s.move(ctx, s.copy) }
+func (s *copySource) Move(ctx context.Context) (int64, error) {
+	return s.move(ctx, func(to *net.TCPConn, n int64) (int64, error) { return s.relay.copy(s.conn, to, n) })
+}
 
-func (s *copySource) copy(to *net.TCPConn, n int64) (moved int64, err error) {
-	buffer, _ := s.relay.buffers.Get().(*[copyBuffer]byte)
+func (r *copyRelay) Pass(ctx context.Context, from, to *net.TCPConn, n int64) (int64, error) {
+	return bounded(ctx, from, to, n, func() (int64, error) { return r.copy(from, to, n) })
+}
+
+func (r *copyRelay) copy(from, to *net.TCPConn, n int64) (moved int64, err error) {
+	buffer, _ := r.buffers.Get().(*[copyBuffer]byte)
 	if buffer == nil {
 		buffer = new([copyBuffer]byte)
 	}
-	defer s.relay.buffers.Put(buffer)
+	defer r.buffers.Put(buffer)
 	for moved < n {
-		got, err := s.conn.Read(buffer[:min(n-moved, copyBuffer)])
+		got, err := from.Read(buffer[:min(n-moved, copyBuffer)])
 		written, failed := to.Write(buffer[:got])
 		moved += int64(written)
-		s.relay.bytes.Add(int64(written))
+		r.bytes.Add(int64(written))
 		if failed != nil {
 			return moved, failed
 		}

@@ -1,9 +1,9 @@
-// Package relay holds the relay paths: ways to pass the body of an answer on
-// from one TCP connection of a process to another, in the gateway from a chunk
-// server to an HTTP client. Each is a file of this package that registers a
+// Package relay holds the relay paths: ways to pass a body on from one TCP
+// connection of a process to another, in the gateway from a chunk server to an
+// HTTP client and the other way. Each is a file of this package that registers a
 // Path in Paths; the gateway needs no change.
 //
-// One answer is a header and a body of a length that is known beforehand:
+// An answer is a header and a body of a length that is known beforehand:
 //
 //	_, err = target.Write(ctx, response) // what must stand before the body
 //	err = source.Begin(target, header, n)
@@ -13,6 +13,12 @@
 //
 // Begin comes before the request, because a path in the kernel has to know
 // where a small body goes before it arrives.
+//
+// A request is taken apart by who receives it, because its header is HTTP, and
+// so the beginning of its body has arrived before anyone knows where to:
+//
+//	_, err = up.Write(header)
+//	moved, err := relay.Pass(ctx, down, up, n)
 package relay
 
 import (
@@ -57,6 +63,12 @@ type Relay interface {
 	// NewSource takes a connection on which nothing is due to arrive.
 	NewSource(conn *net.TCPConn) (Source, error)
 	NewTarget(conn *net.TCPConn) (Target, error)
+	// Pass moves the next n bytes, from 1 to MaxBody, that from receives to to, and
+	// returns when to's TCP has them: all of them, or an error comes with how many.
+	// It is quick if they have arrived. Neither connection may be a Source or a
+	// Target, or be used otherwise meanwhile; after an error both must be closed.
+	// Deadlines that they had are lost.
+	Pass(ctx context.Context, from, to *net.TCPConn, n int64) (moved int64, err error)
 	// Close is called after all sources and targets were closed.
 	Close() error
 }
@@ -137,19 +149,24 @@ func (s *plainSource) move(ctx context.Context, f func(to *net.TCPConn, n int64)
 		return 0, fmt.Errorf("relay from %s: nothing was begun", s.conn.RemoteAddr())
 	}
 	s.to = nil
+	return bounded(ctx, s.conn, to, n, func() (int64, error) { return f(to, n) })
+}
+
+// bounded carries out f, which moves n bytes, within ctx.
+func bounded(ctx context.Context, from, to *net.TCPConn, n int64, f func() (int64, error)) (int64, error) {
 	deadline, _ := ctx.Deadline()
-	s.conn.SetReadDeadline(deadline)
+	from.SetReadDeadline(deadline)
 	to.SetWriteDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() {
-		s.conn.SetReadDeadline(time.Unix(1, 0))
+		from.SetReadDeadline(time.Unix(1, 0))
 		to.SetWriteDeadline(time.Unix(1, 0))
 	})
-	moved, err := f(to, n)
+	moved, err := f()
 	if !stop() && err == nil {
 		err = context.Cause(ctx) // the deadlines may still be about to change
 	}
 	if err != nil {
-		err = fmt.Errorf("relay %d bytes from %s to %s: %w", n, s.conn.RemoteAddr(), to.RemoteAddr(), err)
+		err = fmt.Errorf("relay %d bytes from %s to %s: %w", n, from.RemoteAddr(), to.RemoteAddr(), err)
 	}
 	return moved, err
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"waggle/bpf/sockmap"
 	"waggle/dfs/datapath"
@@ -34,13 +35,14 @@ func (sockmapPath) Open(counters *datapath.Counters) (Relay, error) {
 	if err != nil {
 		return nil, fmt.Errorf("relay=sockmap: %w", err)
 	}
-	s := &sockmapRelay{relay: r}
+	s := &sockmapRelay{relay: r, copied: counters.Counter("relay_sockmap_copied_bytes")}
 	counters.AddSource(s.count)
 	return s, nil
 }
 
 type sockmapRelay struct {
-	relay *sockmap.Relay
+	relay  *sockmap.Relay
+	copied *atomic.Int64 // by this process, because the kernel takes no connection that is half closed
 
 	mu     sync.Mutex
 	closed bool
@@ -73,6 +75,20 @@ func (r *sockmapRelay) NewTarget(conn *net.TCPConn) (Target, error) {
 		return nil, err
 	}
 	return sockmapTarget{t, conn}, nil
+}
+
+// Pass copies what a peer that has ended its side has sent before: the kernel
+// refuses such a connection. It is no part of the proof.
+func (r *sockmapRelay) Pass(ctx context.Context, from, to *net.TCPConn, n int64) (int64, error) {
+	moved, err := r.relay.Relay(ctx, from, to, n)
+	if errors.Is(err, sockmap.ErrNotEstablished) {
+		return bounded(ctx, from, to, n, func() (int64, error) {
+			moved, err := io.CopyN(struct{ io.Writer }{to}, struct{ io.Reader }{from}, n) // neither splices
+			r.copied.Add(moved)
+			return moved, err
+		})
+	}
+	return moved, err
 }
 
 func (r *sockmapRelay) Close() error {

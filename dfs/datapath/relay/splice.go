@@ -118,21 +118,31 @@ type spliceSource struct {
 	raw   syscall.RawConn
 }
 
-func (s *spliceSource) Move(ctx context.Context) (int64, error) { return s.move(ctx, s.splice) }
+func (s *spliceSource) Move(ctx context.Context) (int64, error) {
+	return s.move(ctx, func(to *net.TCPConn, n int64) (int64, error) { return s.relay.splice(s.raw, to, n) })
+}
 
-func (s *spliceSource) splice(to *net.TCPConn, n int64) (moved int64, err error) {
+func (r *spliceRelay) Pass(ctx context.Context, from, to *net.TCPConn, n int64) (int64, error) {
+	in, err := from.SyscallConn()
+	if err != nil {
+		return 0, fmt.Errorf("relay from %s: reach the socket: %w", from.RemoteAddr(), err)
+	}
+	return bounded(ctx, from, to, n, func() (int64, error) { return r.splice(in, to, n) })
+}
+
+func (r *spliceRelay) splice(in syscall.RawConn, to *net.TCPConn, n int64) (moved int64, err error) {
 	out, err := to.SyscallConn()
 	if err != nil {
 		return 0, fmt.Errorf("reach the socket: %w", err)
 	}
-	p, err := s.relay.take()
+	p, err := r.take()
 	if err != nil {
 		return 0, err
 	}
 	var filled int64
-	defer func() { s.relay.give(p, filled == moved) }()
+	defer func() { r.give(p, filled == moved) }()
 	for moved < n {
-		got, err := spliceOnce(s.raw.Read, func(fd int) (int64, error) {
+		got, err := spliceOnce(in.Read, func(fd int) (int64, error) {
 			return unix.Splice(fd, nil, p.write, nil, int(n-filled), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
 		})
 		if err == nil && got == 0 {
@@ -150,7 +160,7 @@ func (s *spliceSource) splice(to *net.TCPConn, n int64) (moved int64, err error)
 				return moved, err
 			}
 			moved += sent
-			s.relay.bytes.Add(sent)
+			r.bytes.Add(sent)
 		}
 	}
 	return moved, nil

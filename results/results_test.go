@@ -112,7 +112,7 @@ func TestAnythingWrongIsOneErrorWithFileAndLine(t *testing.T) {
 		"negative":            {replace(`"seconds":2`, `"seconds":-2`), "seconds is negative"},
 		"negative count":      {replace(`"syscalls":40`, `"syscalls":-40`), "syscalls is negative"},
 		"negative in a map":   {replace(`"chunk":0.5`, `"chunk":-0.5`), "cpu_seconds.by_role.chunk is negative"},
-		"negative in a list": {replace(`"valid":true`, `"search":{"sustained_operations_per_second":1,"p99_limit_seconds":0.01,"steps":[{"offered_operations_per_second":-1,"operations_per_second":1,"p99_seconds":1,"held":true}]},"valid":true`), "search.steps[0].offered_operations_per_second is negative"},
+		"negative in a list":  {replace(`"valid":true`, `"search":{"sustained_operations_per_second":1,"p99_limit_seconds":0.01,"steps":[{"offered_operations_per_second":-1,"operations_per_second":1,"p99_seconds":1,"held":true}]},"valid":true`), "search.steps[0].offered_operations_per_second is negative"},
 		"fraction of a call":  {replace(`"syscalls":40`, `"syscalls":40.5`), "syscalls"},
 		"wrong schema":        {replace(`"schema":1`, `"schema":2`), "schema is 2"},
 		"other run":           {replace(`"run":"r1"`, `"run":"r2"`), `run "r2"`},

@@ -40,7 +40,7 @@ func inShort(run *results.Run, experiments []Experiment) ([]Sentence, error) {
 	for _, r := range races {
 		name := r.experiment + r.surrounding()
 		switch {
-		case r.strength() > 0:
+		case r.strength() >= leastShown:
 			sentences = append(sentences, Sentence{Subject: r.experiment + ":", Text: r.text()})
 		case r.open():
 			open = append(open, name)
@@ -63,6 +63,10 @@ func appendList(sentences []Sentence, subject string, names []string) []Sentence
 func (r race) open() bool {
 	return slices.ContainsFunc(r.contest.places, func(p place) bool { return p.comparison.Verdict == stats.Undecided })
 }
+
+// leastShown is the smallest factor that is worth a line: below it, a factor of
+// two decimals reads as none.
+const leastShown = 1.005
 
 // strength is the largest factor by which it was won or lost, 0 where neither was
 // found.

@@ -356,7 +356,7 @@ func (p *part) Deliver(to *net.TCPConn) error {
 	ctx, cancel := context.WithTimeout(i.ctx, passTime)
 	defer cancel()
 	moved, err := g.relay.Pass(ctx, c.TCPConn, to, rest)
-	g.counts.relayed.Add(moved)
+	g.counts.passed.Add(moved)
 	return err
 }
 

@@ -97,6 +97,8 @@ func (p *place) requireProof(t *testing.T, total int) {
 		require.EqualValues(t, total, counts[proof]+counts["gateway_upload_ahead_bytes"], "%s", proof)
 	}
 	require.Zero(t, counts["relay_sockmap_copied_bytes"])
+	require.EqualValues(t, total, counts["gateway_upload_relayed_bytes"]+counts["gateway_upload_ahead_bytes"])
+	require.Zero(t, counts["gateway_relayed_bytes"], "these are of downloads")
 }
 
 // slowReader gives so many bytes at a time.

@@ -28,11 +28,12 @@ type counts struct {
 	refused   *atomic.Int64 // connections
 	broken    *atomic.Int64 // bodies that ended early
 	continued *atomic.Int64 // bodies that went on after a chunk server failed
-	relayed   *atomic.Int64 // bytes, by the relay path
+	relayed   *atomic.Int64 // bytes of downloads, by the relay path
 	declined  *atomic.Int64 // bytes copied because a replica was not as long as expected
 	zeros     *atomic.Int64 // bytes of holes
 	library   *atomic.Int64 // bytes that the client library read
 	uploaded  *atomic.Int64 // bytes
+	passed    *atomic.Int64 // of these, by the relay path
 	ahead     *atomic.Int64 // of these, that came with the header and were copied before the relay path took over
 
 	latency *prometheus.HistogramVec
@@ -62,7 +63,7 @@ func (c *counts) init(all *datapath.Counters) {
 		"gateway_requests": &c.requests, "gateway_refused_connections": &c.refused, "gateway_broken_bodies": &c.broken,
 		"gateway_continued_bodies": &c.continued, "gateway_relayed_bytes": &c.relayed, "gateway_declined_bytes": &c.declined,
 		"gateway_hole_bytes": &c.zeros, "gateway_library_bytes": &c.library, "gateway_uploaded_bytes": &c.uploaded,
-		"gateway_upload_ahead_bytes": &c.ahead,
+		"gateway_upload_relayed_bytes": &c.passed, "gateway_upload_ahead_bytes": &c.ahead,
 	} {
 		*n = all.Counter(name)
 	}
@@ -170,7 +171,10 @@ func (g *Gateway) traffic(w way, counters map[string]int64) (path string, n int6
 	switch w {
 	case relayed:
 		n = counters["gateway_relayed_bytes"]
-		through := 2 * max(n-g.movedByKernel(counters), 0)
+		// The path's proof is of both directions. The few bytes of uploads that it does
+		// not prove are taken for copied ones of downloads: too many rather than too few.
+		byKernel := max(g.movedByKernel(counters)-counters["gateway_upload_relayed_bytes"], 0)
+		through := 2 * max(n-byKernel, 0)
 		return g.config.Relay, n, &through
 	case verified:
 		n = counters["gateway_library_bytes"]

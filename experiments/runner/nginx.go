@@ -58,7 +58,7 @@ const originConfig = nginxCommon + `
 `
 
 // proxyConfig keeps its connections to the origin, and never a body on disk. Its
-// buffers are as large as paid off in trials with 4 KiB to 16 MiB.
+// buffers hold a part of a large body in few pieces.
 const proxyConfig = nginxCommon + `
 	upstream origin {
 		server %[2]s;

@@ -63,11 +63,26 @@ func (t *trial) begin(ctx context.Context, p *pattern) error {
 		}
 		t.workers = append(t.workers, w)
 	}
-	if t.job.WarmUp > 0 {
-		_, err := t.run(ctx, pace{duration: t.job.WarmUp})
-		return err
+	if t.job.WarmUp == 0 {
+		return nil
 	}
-	return nil
+	if err := t.goThrough(ctx); err != nil {
+		return fmt.Errorf("go through the files: %w", err)
+	}
+	_, err := t.run(ctx, pace{duration: t.job.WarmUp})
+	return err
+}
+
+// goThrough has each file that is to be read front to back read once.
+func (t *trial) goThrough(ctx context.Context) error {
+	if t.job.Parameters.Workload != spec.SequentialRead {
+		return nil
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for number, w := range t.workers[:min(len(t.workers), t.job.Parameters.Files)] {
+		group.Go(func() error { return w.(*blockReader).goThrough(ctx, number, t.job.Parameters.FileBytes) })
+	}
+	return group.Wait()
 }
 
 func (t *trial) newWorker(ctx context.Context, p *pattern, s session, number int) (worker, error) {

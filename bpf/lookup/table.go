@@ -102,8 +102,8 @@ func (t *Table) Stop() {
 	}
 }
 
-// Close stops the program, unloads it and drops the tables. Only Update and Stop
-// may still be called.
+// Close stops the program, unloads it and drops the tables. Only Update, Stop and
+// the Has... methods may still be called.
 func (t *Table) Close() error {
 	t.Stop()
 	return errors.Join(unix.Munmap(t.mapped), t.objects.Close())
@@ -144,24 +144,30 @@ func (t *Table) Updates() uint64 { return t.updates.Load() }
 
 // HasEntry says whether the tables know what a name in a directory stands for.
 func (t *Table) HasEntry(parent uint64, hash [HashSize]byte) bool {
-	return has(t.objects.Entries, lookupEntryKey{Parent: parent, Hash: hash})
+	return t.has(t.objects.Entries, lookupEntryKey{Parent: parent, Hash: hash})
 }
 
 // HasInode says whether the tables hold an inode's attributes.
-func (t *Table) HasInode(inode uint64) bool { return has(t.objects.Inodes, inode) }
+func (t *Table) HasInode(inode uint64) bool { return t.has(t.objects.Inodes, inode) }
 
 // HasContent says whether the tables hold the bytes of a small file of that size.
 func (t *Table) HasContent(inode uint64, size int) bool {
 	m, _ := t.contents(size)
-	return m != nil && has(m, inode)
+	return m != nil && t.has(m, inode)
 }
 
 // HasLocation says whether the tables hold the location of a file's chunk.
 func (t *Table) HasLocation(inode uint64, index uint32) bool {
-	return has(t.objects.Locations, lookupLocationKey{Inode: inode, Index: uint64(index)})
+	return t.has(t.objects.Locations, lookupLocationKey{Inode: inode, Index: uint64(index)})
 }
 
-func has(m *ebpf.Map, key any) bool {
+// has holds nothing to be in a table that is stopped, which may be closed.
+func (t *Table) has(m *ebpf.Map, key any) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.stopped {
+		return false
+	}
 	value, err := m.LookupBytes(key)
 	return err == nil && value != nil
 }

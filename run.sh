@@ -7,7 +7,7 @@ usage() {
 	cat <<'EOF'
 ./run.sh          build, check the machine, run every experiment at effort `quick`,
                   draw the figures and write the report (under 5 minutes)
-./run.sh smoke    the same at effort `smoke` (under a minute)
+./run.sh smoke    the same at effort `smoke` (about a minute)
 ./run.sh full     the same at effort `full` (an hour)
 ./run.sh build    leaves bin/waggle
 ./run.sh test     installs what the tests need (as root, on Debian) and runs them

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"reflect"
+	"slices"
 	"strings"
 
 	"github.com/go-json-experiment/json"
@@ -53,6 +54,12 @@ func (r *Record) checkIdentity() error {
 	}
 	if r.Control != "" && r.Control != ControlAA {
 		return fmt.Errorf("control is %q, not %q or absent", r.Control, ControlAA)
+	}
+	if r.Placement != "" && !slices.Contains(Placements(), r.Placement) {
+		return fmt.Errorf("placement is %q, not one of %s, or absent", r.Placement, strings.Join(Placements(), ", "))
+	}
+	if err := r.Timeline.check(); err != nil {
+		return fmt.Errorf("timeline: %w", err)
 	}
 	return r.Cell.check()
 }

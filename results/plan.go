@@ -40,6 +40,9 @@ type PlannedExperiment struct {
 	Factors     []Factor `json:"factors"`
 	// Fixed holds the parameters that the experiment sets for all its cells.
 	Fixed Cell `json:"fixed,omitempty"`
+	// Sequential is the plan by which comparisons get more repetitions, absent where
+	// every cell gets the same number. Repetitions is then the most that a cell gets.
+	Sequential *Sequential `json:"sequential,omitempty"`
 	// Figures are drawn from this experiment's records, in this order.
 	Figures []FigureSpec `json:"figures"`
 }
@@ -157,6 +160,9 @@ func (e *PlannedExperiment) check() error {
 	}
 	if len(e.Factors) > MaxFactors {
 		return fmt.Errorf("%d factors, more than %d", len(e.Factors), MaxFactors)
+	}
+	if err := e.Sequential.check(e.Repetitions); err != nil {
+		return fmt.Errorf("sequential: %w", err)
 	}
 	seen := map[string]bool{}
 	for _, f := range e.Factors {

@@ -30,6 +30,18 @@ const (
 // of the run.
 const ControlAA = "A/A"
 
+// Placements of a repetition. Where a wake-up lands, beside its waker or on
+// another processor, moves some timings by a factor of two, and the scheduler
+// keeps to its choice for a whole trial.
+const (
+	PlacementApart    = "apart"    // client and servers on processors of their own
+	PlacementTogether = "together" // all roles on one processor
+	PlacementFree     = "free"     // left to the scheduler
+)
+
+// Placements gives all placements, in the order in which they are to be shown.
+func Placements() []string { return []string{PlacementApart, PlacementTogether, PlacementFree} }
+
 // Record is what one trial yields.
 type Record struct {
 	Schema     int    `json:"schema"`
@@ -44,6 +56,12 @@ type Record struct {
 	Cell       Cell   `json:"cell"`
 	// Control is ControlAA for the twin of a control cell, else empty.
 	Control string `json:"control,omitempty"`
+	// Placement says on which processors the roles ran in this repetition, where the
+	// plan chose that for it: PlacementApart and so on. It is a block of the
+	// experiment, not a factor: all cells of a repetition have the same one, and
+	// trials are compared within it. Absent where nothing was chosen, or where the
+	// cell has a placement of its own (the factor "pin").
+	Placement string `json:"placement,omitempty"`
 
 	// Valid says that every byte was verified, that the proof shows the path
 	// was taken, that no role died and that the trial ran as long as it had to.
@@ -74,6 +92,9 @@ type Record struct {
 	// LatencyHistogram is an HdrHistogram of nanoseconds in its V2 compressed
 	// encoding, base64.
 	LatencyHistogram string `json:"latency_histogram,omitempty"`
+
+	// Timeline shows how the trial went, slice by slice.
+	Timeline *Timeline `json:"timeline,omitempty"`
 
 	CPU             *CPU    `json:"cpu_seconds,omitempty"`
 	Copies          *Copies `json:"copies,omitempty"`

@@ -119,6 +119,8 @@ func TestAnythingWrongIsOneErrorWithFileAndLine(t *testing.T) {
 		"unplanned":           {replace(`"experiment":"read-path"`, `"experiment":"other"`), "not in the plan"},
 		"bad source":          {replace(`"measured"`, `"guessed"`), "source"},
 		"bad control":         {replace(`"valid":true`, `"control":"B","valid":true`), "control"},
+		"bad placement":       {replace(`"valid":true`, `"placement":"moon","valid":true`), "placement is"},
+		"no slices":           {replace(`"valid":true`, `"timeline":{"slice_seconds":0.1,"operations":[],"slowest_seconds":[]},"valid":true`), "timeline: 0 slices"},
 		"no reason":           {replace(`"valid":true`, `"valid":false`), "gives no reason"},
 		"contradiction":       {replace(`"valid":true`, `"valid":true,"unsupported":true`), "both valid and unsupported"},
 		"nested level":        {replace(`"read":"copy"`, `"read":["copy"]`), "factor read"},
@@ -397,4 +399,47 @@ func FuzzDocuments(f *testing.F) {
 			_ = e.check()
 		}
 	})
+}
+
+func TestSequentialPlansAreChecked(t *testing.T) {
+	good := func() *Sequential {
+		return &Sequential{Looks: []int{3, 6}, Spent: []float64{.25, .75}, Questions: []SequentialQuestion{{Throughput, "read", "copy"}}}
+	}
+	require.NoError(t, good().check(6))
+	require.NoError(t, (*Sequential)(nil).check(6))
+	for want, change := range map[string]func(*Sequential){
+		"0 looks":                  func(s *Sequential) { s.Looks = nil },
+		"2 looks with 1 shares":    func(s *Sequential) { s.Spent = s.Spent[:1] },
+		"are not ascending":        func(s *Sequential) { s.Looks[0] = 6 },
+		"add up to 0.5":            func(s *Sequential) { s.Spent[1] = .25 },
+		"the share of look 1":      func(s *Sequential) { s.Spent[0] = math.NaN() },
+		"up to 6":                  func(s *Sequential) { s.Looks[1] = 9 },
+		`there is no metric "wit"`: func(s *Sequential) { s.Questions[0].Metric = "wit" },
+		"baseline is empty":        func(s *Sequential) { s.Questions[0].Baseline = "" },
+	} {
+		s := good()
+		change(s)
+		require.ErrorContains(t, s.check(6), want)
+	}
+}
+
+func TestStallsAreCounted(t *testing.T) {
+	line := &Timeline{SliceSeconds: .001, Operations: make([]int64, 50), SlowestSeconds: make([]float64, 50)}
+	for i := range line.SlowestSeconds {
+		line.Operations[i], line.SlowestSeconds[i] = 10, 200e-6
+	}
+	require.Empty(t, line.Stalls(1e-4))
+	line.SlowestSeconds[29], line.SlowestSeconds[30] = .020, .019 // two clients that waited at the same time
+	line.SlowestSeconds[45] = .006
+	stalls := line.Stalls(1e-4)
+	require.Len(t, stalls, 2)
+	require.InDelta(t, .021, stalls[0].Seconds(), 1e-9)
+	require.InDelta(t, .010, stalls[0].From, 1e-9)
+	require.Empty(t, line.Stalls(.003), "where operations take 3 ms anyway, none of these stalled")
+	require.Empty(t, (*Timeline)(nil).Stalls(1e-4))
+
+	require.NoError(t, line.check())
+	line.Operations = line.Operations[1:]
+	require.ErrorContains(t, line.check(), "49 slices of operations and 50 of latencies")
+	require.ErrorContains(t, (&Timeline{}).check(), "is none")
 }

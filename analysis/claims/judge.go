@@ -6,8 +6,8 @@ import (
 	"math"
 	"slices"
 
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // Verdict is what a run says about a claim.

@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // winners asks in how many cells the best eBPF path is no better than the best

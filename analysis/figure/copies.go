@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // direction is one of the ways in which the CPU copies bytes.

@@ -5,8 +5,8 @@ import (
 	"maps"
 	"slices"
 
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // costBasis is what CPU time is divided by.

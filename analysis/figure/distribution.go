@@ -11,8 +11,8 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // marked are the percentiles that get a tick, a marker, an error bar and a

@@ -7,8 +7,8 @@ import (
 	"gonum.org/v1/plot/vg"
 	"gonum.org/v1/plot/vg/draw"
 
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // kneeStyle explains the marks of knees, which have the colour of their curve.

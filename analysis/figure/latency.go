@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"slices"
 
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // offeredLoad is the rate that an open-loop trial was asked to keep.

@@ -8,8 +8,8 @@ import (
 	"slices"
 	"strings"
 
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // Limits of a figure: beyond them nobody could read it.

@@ -15,8 +15,8 @@ import (
 	"fmt"
 	"slices"
 
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // The levels of results.RevisionFactor that are compared.

@@ -7,8 +7,8 @@ import (
 	"slices"
 	"time"
 
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // MaxRuns is the most runs whose history is followed at once.

@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"strings"
 
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // Headline is the outcome in one line.

@@ -7,8 +7,8 @@ import (
 	"strings"
 
 	"waggle/analysis/figure"
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // Sentence is a conclusion: who it is about, if anybody in particular, and what.

@@ -18,8 +18,8 @@ import (
 	"strings"
 
 	"waggle/analysis/figure"
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // Report is a run's report, as it stands in both files.

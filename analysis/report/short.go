@@ -8,8 +8,8 @@ import (
 
 	"waggle/analysis/claims"
 	"waggle/analysis/figure"
-	"waggle/analysis/stats"
 	"waggle/results"
+	"waggle/stats"
 )
 
 // race is what an experiment says about eBPF: the best eBPF path against the best

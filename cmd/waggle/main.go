@@ -39,6 +39,7 @@ func commands() []*cli.Command {
 		loadCommand(),
 		floorCommand(),
 		copiesCommand(),
+		faultsCommand(),
 		regressCommand(),
 		figuresCommand(),
 		reportCommand(),

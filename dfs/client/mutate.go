@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
 
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
@@ -17,7 +18,11 @@ const (
 	// mutationSenders is how many calls with mutations may be under way. What
 	// comes while all of them are waits, and goes together in the next one.
 	mutationSenders = 3
-	maxMutations    = 256 // in one call
+	maxMutations    = 256     // in one call
+	maxMutateBytes  = 1 << 20 // of the mutations in one call, unless it is a single one
+	// answerWindow is for how many numbers above the first that was not answered
+	// the server can keep answers.
+	answerWindow = 4096
 )
 
 // mutator gathers the mutations of all goroutines into few calls, numbers them,
@@ -30,6 +35,7 @@ type mutator struct {
 	queue   []*mutation
 	next    uint64                  // number of the next mutation
 	sending [mutationSenders]uint64 // number of the first mutation under way, or 0
+	held    bool                    // a sender waits because the window is full
 	stopped bool
 }
 
@@ -130,16 +136,18 @@ func (m *mutator) send(sender int) {
 func (m *mutator) take(sender int) []*mutation {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.sending[sender] = 0
-	for len(m.queue) == 0 {
+	if m.sending[sender] = 0; m.held {
+		m.held = false
+		m.wake.Broadcast()
+	}
+	for len(m.queue) == 0 || m.windowFull() {
 		if m.stopped {
 			return nil
 		}
+		m.held = len(m.queue) > 0
 		m.wake.Wait()
 	}
-	n := min(len(m.queue), maxMutations)
-	batch := slices.Clone(m.queue[:n])
-	m.queue = slices.Delete(m.queue, 0, n)
+	batch := m.takeBatch()
 	m.sending[sender] = m.next
 	for _, p := range batch {
 		p.taken = true
@@ -149,10 +157,35 @@ func (m *mutator) take(sender int) []*mutation {
 	return batch
 }
 
+// takeBatch takes what fits into one call. The rest of the queue is for another
+// sender.
+func (m *mutator) takeBatch() []*mutation {
+	n, size := 0, 0
+	for n < min(len(m.queue), maxMutations) {
+		if size += proto.Size(m.queue[n].change); size > maxMutateBytes && n > 0 {
+			break
+		}
+		n++
+	}
+	batch := slices.Clone(m.queue[:n])
+	if m.queue = slices.Delete(m.queue, 0, n); len(m.queue) > 0 {
+		m.wake.Signal()
+	}
+	return batch
+}
+
+// windowFull says whether the server might not be able to keep the answers of
+// another batch: one before it has waited for its own for long.
+func (m *mutator) windowFull() bool { return m.next+maxMutations-m.oldest() > answerWindow }
+
 // answeredBelow is the number below which no mutation waits for its answer.
 func (m *mutator) answeredBelow() uint64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.oldest()
+}
+
+func (m *mutator) oldest() uint64 {
 	below := m.next
 	for _, first := range m.sending {
 		if first != 0 {
@@ -177,6 +210,10 @@ func (m *mutator) deliver(sender int, batch []*mutation) {
 		if err == nil && len(reply.Results) != len(batch) {
 			err = fmt.Errorf("metadata server answered %d mutations with %d results", len(batch), len(reply.Results))
 		}
+		if err == nil && ended(reply) {
+			batch = m.goOn(sender, batch, reply.Results)
+			continue
+		}
 		for i, p := range batch {
 			if p.err = err; err == nil {
 				p.result = reply.Results[i]
@@ -185,6 +222,27 @@ func (m *mutator) deliver(sender int, batch []*mutation) {
 		}
 		return
 	}
+}
+
+// ended says whether the session has ended in the middle of a batch.
+func ended(reply *control.MutateReply) bool {
+	last := len(reply.Results) - 1
+	return last >= 0 && codes.Code(reply.Results[last].Code) == codes.Unauthenticated
+}
+
+// goOn hands out the answers of what was carried out before the session ended,
+// and returns the rest of the batch for a new session.
+func (m *mutator) goOn(sender int, batch []*mutation, results []*control.MutationResult) []*mutation {
+	var rest []*mutation
+	for i, p := range batch {
+		if codes.Code(results[i].Code) == codes.Unauthenticated {
+			rest = append(rest, p)
+			continue
+		}
+		p.result = results[i]
+		close(p.done)
+	}
+	return m.underNewSession(sender, rest, false)
 }
 
 // exchange repeats a call until the server answers. Uncertain says that an

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"iter"
 	"slices"
 	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sync/errgroup"
 
@@ -325,6 +327,9 @@ func (c *Client) RemoveXattr(ctx context.Context, path, name string) error {
 }
 
 func (c *Client) setXattr(ctx context.Context, path string, change *control.SetXattr) error {
+	if !utf8.ValidString(change.Name) { // it could not be sent, nor could what goes in one call with it
+		return &remoteError{syscall.EINVAL, fmt.Sprintf("attribute name %q is no UTF-8", change.Name)}
+	}
 	var err error
 	if change.Node, err = node(path, true); err != nil {
 		return err

@@ -86,7 +86,7 @@ func BenchmarkExecute(b *testing.B) {
 			for _, asked := range names[i:min(i+maxMutations, b.N)] {
 				session.forgetBelow(asked.Number)
 				_, err := session.answer(c, asked.Number, func() (*control.MutationResult, error) {
-					return r.server.carryOut(c, session, nil, asked)
+					return r.server.carryOut(c, &mutating{session: session}, asked)
 				})
 				require.NoError(b, err)
 			}

@@ -404,6 +404,22 @@ func TestTruncate(t *testing.T) {
 	u.checkClean()
 }
 
+func TestAMutationThatCanNotBeCarriedOutFailsByItself(t *testing.T) {
+	u, hosts := cluster(t, 1)
+	u.store("/f", strings.Repeat("waggle", 1000))
+	hosts[0].stop() // so that the chunk can't be cut
+	cut := &control.Mutation{Number: u.number.Add(1), Change: &control.Mutation_SetSize{SetSize: &control.SetSize{Node: node("/f"), Size: 3000}}}
+	grow := &control.Mutation{Number: u.number.Add(1), Change: &control.Mutation_SetSize{SetSize: &control.SetSize{Node: node("/f"), Size: 5000}}}
+	batch := []*control.Mutation{creation(u.number.Add(1), "/before"), cut, grow, creation(u.number.Add(1), "/behind")}
+	results, err := u.mutate(1, batch...)
+	require.NoError(t, err)
+	var got []codes.Code
+	for _, r := range results {
+		got = append(got, codes.Code(r.Code))
+	}
+	require.Equal(t, []codes.Code{codes.OK, codes.OK, codes.Unavailable, codes.OK}, got)
+}
+
 func TestASmallFileIsSpilled(t *testing.T) {
 	u, _ := cluster(t, 3)
 	n := u.must(&control.Create{Node: node("/f"), ChunkSize: wire.MinChunkSize, Inline: []byte("small")})

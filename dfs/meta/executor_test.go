@@ -44,15 +44,15 @@ func TestAMutationHappensOnce(t *testing.T) {
 	again()
 	_, err = u.mutate(3, creation(4, "/c"))
 	require.NoError(t, err)
-	_, err = u.mutate(3, creation(2, "/d"))
-	require.Equal(t, codes.InvalidArgument, status.Code(err), "the client has said that it has the answer")
-	_, err = u.mutate(3, creation(0, "/d"))
-	require.Equal(t, codes.InvalidArgument, status.Code(err))
-	_, err = u.mutate(3, creation(3+answerWindow, "/d"))
-	require.Equal(t, codes.ResourceExhausted, status.Code(err))
+	got, err := u.mutate(3, creation(2, "/d"), creation(0, "/d"), creation(3+answerWindow, "/d"), creation(5, "/e"))
+	require.NoError(t, err, "one that can't be carried out does not stop the others")
+	require.EqualValues(t, codes.InvalidArgument, got[0].Code, "the client has said that it has the answer")
+	require.EqualValues(t, codes.InvalidArgument, got[1].Code)
+	require.EqualValues(t, codes.ResourceExhausted, got[2].Code)
+	require.EqualValues(t, codes.OK, got[3].Code)
 	_, err = u.mutate(3, make([]*control.Mutation, maxMutations+1)...)
 	require.Equal(t, codes.ResourceExhausted, status.Code(err))
-	for n := uint64(5); n < 5+2*answerWindow; n += maxMutations { // slots are used again
+	for n := uint64(6); n < 6+2*answerWindow; n += maxMutations { // slots are used again
 		var batch []*control.Mutation
 		for i := range uint64(maxMutations) {
 			batch = append(batch, creation(n+i, "/a"))
@@ -61,6 +61,40 @@ func TestAMutationHappensOnce(t *testing.T) {
 		require.NoError(t, err)
 	}
 	u.checkClean()
+}
+
+// Some client's answers are lost after it has had more than a window of others.
+func TestNoAnswerIsForgottenThatMayBeAskedFor(t *testing.T) {
+	u := newRig(t).open(0)
+	const many = answerWindow + 3*maxMutations
+	for n := uint64(1); n < many; n += maxMutations {
+		var batch []*control.Mutation
+		for i := range uint64(maxMutations) {
+			batch = append(batch, creation(n+i, "/a"))
+		}
+		_, err := u.mutate(n, batch...)
+		require.NoError(t, err)
+	}
+	removal := func(number uint64) *control.Mutation {
+		return &control.Mutation{Number: number, Change: &control.Mutation_Remove{Remove: &control.Remove{Node: node("/a")}}}
+	}
+	first, err := u.mutate(many+1, removal(many+1))
+	require.NoError(t, err)
+	require.EqualValues(t, codes.OK, first[0].Code)
+	u.restart()
+
+	other := u.rig.open(0)
+	other.create("/a", "another file")
+	again, err := u.mutate(many+1, removal(many+1))
+	require.NoError(t, err)
+	require.Equal(t, first[0].String(), again[0].String())
+	require.Equal(t, "another file", other.read("/a"))
+
+	u.restart()
+	late, err := u.mutate(1, removal(1))
+	require.NoError(t, err)
+	require.EqualValues(t, codes.InvalidArgument, late[0].Code, "its answer was overwritten: whether it was carried out can't be told")
+	require.Equal(t, "another file", other.read("/a"))
 }
 
 func TestConcurrentMutationsShareCommits(t *testing.T) {

@@ -3,6 +3,7 @@ package meta
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -47,7 +48,7 @@ func (s *Server) Mutate(ctx context.Context, q *control.MutateRequest) (*control
 	if len(q.Mutations) > maxMutations {
 		return nil, refusal(codes.ResourceExhausted, "%d mutations in a request: at most %d are allowed", len(q.Mutations), maxMutations)
 	}
-	cuts := make(map[place]uint32)
+	attempt := &mutating{session: session, cuts: make(map[place]uint32), uncut: make(map[uint64]error)}
 	reply := &control.MutateReply{Results: make([]*control.MutationResult, 0, len(q.Mutations))}
 	for len(reply.Results) < len(q.Mutations) {
 		var needed cutNeeded
@@ -59,38 +60,64 @@ func (s *Server) Mutate(ctx context.Context, q *control.MutateRequest) (*control
 			session.forgetBelow(q.AnsweredBelow)
 			for _, asked := range q.Mutations[len(reply.Results):] {
 				r, err := session.answer(c, asked.Number, func() (*control.MutationResult, error) {
-					return s.carryOut(c, session, cuts, asked)
+					return s.carryOut(c, attempt, asked)
 				})
 				if cut = errors.As(err, &needed); cut {
 					return nil
 				}
 				if err != nil {
-					return err
+					r = refusedResult(err)
 				}
 				reply.Results = append(reply.Results, r)
 			}
 			return nil
 		})
-		if err != nil {
-			return nil, err
-		}
-		if cut {
-			if err := s.cutChunk(ctx, needed.place); err != nil {
-				return nil, err
+		switch {
+		case err == errBadSession && len(reply.Results) > 0:
+			// What stands before it was carried out, and must not be once more.
+			for len(reply.Results) < len(q.Mutations) {
+				reply.Results = append(reply.Results, refusedResult(err))
 			}
-			cuts[needed.place] = needed.length
+		case err != nil:
+			return nil, err
+		case cut:
+			if err := s.cutChunk(ctx, needed.place); ctx.Err() != nil {
+				return nil, err // nobody waits for the answer
+			} else if err != nil {
+				attempt.uncut[q.Mutations[len(reply.Results)].Number] = err
+			}
+			attempt.cuts[needed.place] = needed.length
 		}
 	}
 	return reply, nil
 }
 
+// mutating is what one request's mutations have in common.
+type mutating struct {
+	session *session
+	// cuts are the chunks that were cut on the chunk servers for a mutation; uncut
+	// says, by the mutation's number, why that failed. Then this mutation fails,
+	// and no other.
+	cuts  map[place]uint32
+	uncut map[uint64]error
+}
+
+// refusedResult answers a mutation that was not carried out.
+func refusedResult(err error) *control.MutationResult {
+	refused := status.Convert(err)
+	return &control.MutationResult{Code: uint32(refused.Code()), Message: strings.ToValidUTF8(refused.Message(), "?")}
+}
+
 // carryOut carries out a mutation. Its error is not an answer to the mutation,
 // but says that there is none yet.
-func (s *Server) carryOut(c *change, session *session, cuts map[place]uint32, asked *control.Mutation) (*control.MutationResult, error) {
+func (s *Server) carryOut(c *change, attempt *mutating, asked *control.Mutation) (*control.MutationResult, error) {
+	if err := attempt.uncut[asked.Number]; err != nil {
+		return refusedResult(err), nil
+	}
 	m := &mutation{
 		change:  c,
-		walker:  walker{tables: c, hash: s.hash, who: &session.credentials},
-		session: session, config: &s.config, defaultReplication: s.servers.defaultReplication(), cuts: cuts,
+		walker:  walker{tables: c, hash: s.hash, who: &attempt.session.credentials},
+		session: attempt.session, config: &s.config, defaultReplication: s.servers.defaultReplication(), cuts: attempt.cuts,
 	}
 	changed, err := s.admit(asked, m)
 	var needed cutNeeded
@@ -101,8 +128,7 @@ func (s *Server) carryOut(c *change, session *session, cuts map[place]uint32, as
 		err = refusal(codes.Internal, "the metadata is damaged: %v; run fsck", err)
 	}
 	if err != nil {
-		refused := status.Convert(err)
-		return &control.MutationResult{Code: uint32(refused.Code()), Message: refused.Message()}, nil
+		return refusedResult(err), nil
 	}
 	return &control.MutationResult{Attributes: attributesMessage(&changed.Attributes)}, nil
 }

@@ -135,6 +135,9 @@ func loadSessions(r store.Reader, timeToLive time.Duration) (*sessions, error) {
 	if err == nil {
 		err = failed
 	}
+	for _, live := range s.live {
+		live.refuseOverwritten()
+	}
 	return s, err
 }
 
@@ -156,22 +159,35 @@ func (s *session) remember(value []byte) error {
 	return nil
 }
 
-// forgetBelow drops results that the client has.
+// refuseOverwritten is called when all results that are on record were read: a
+// result that is a window older than the newest was overwritten, so whether such
+// a mutation was carried out can't be told any more.
+func (s *session) refuseOverwritten() {
+	for number := range s.answers {
+		if number >= answerWindow {
+			s.answeredBelow = max(s.answeredBelow, number-answerWindow+1)
+		}
+	}
+}
+
+// forgetBelow drops results that the client has, and no others.
 func (s *session) forgetBelow(number uint64) {
 	if number <= s.answeredBelow {
 		return
 	}
-	if number-s.answeredBelow > answerWindow {
-		clear(s.answers)
-	}
-	for n := max(s.answeredBelow, number-min(number, answerWindow)); n < number; n++ {
-		delete(s.answers, n)
+	if number-s.answeredBelow > answerWindow { // fewer are known than numbers are passed over
+		maps.DeleteFunc(s.answers, func(n uint64, _ *control.MutationResult) bool { return n < number })
+	} else {
+		for n := s.answeredBelow; n < number; n++ {
+			delete(s.answers, n)
+		}
 	}
 	s.answeredBelow = number
 }
 
 // answer calls mutate for a mutation that comes the first time, and keeps what
-// it answers; one that was answered before is answered the same again.
+// it answers; one that was answered before is answered the same again. One whose
+// answer may be forgotten is refused: it may have been carried out.
 func (s *session) answer(c *change, number uint64, mutate func() (*control.MutationResult, error)) (*control.MutationResult, error) {
 	if known := s.answers[number]; known != nil {
 		return known, nil

@@ -88,6 +88,9 @@ type Environment struct {
 	// Paths says for each data path, as "read=copy", whether this machine
 	// supports it: "" if so, else the reason.
 	Paths map[string]string `json:"paths"`
+	// Congestion is the congestion control that TCP connections were given where a
+	// cell does not name one; "" where it was left to the machine.
+	Congestion string `json:"congestion,omitempty"`
 	// LedgerCost is what counting copies cost on this machine just before the run,
 	// empty if none were counted.
 	LedgerCost []LedgerCost `json:"ledger_cost,omitempty"`

@@ -96,6 +96,9 @@ type Record struct {
 	// Timeline shows how the trial went, slice by slice.
 	Timeline *Timeline `json:"timeline,omitempty"`
 
+	// Connections are the TCP connections of all roles when the trial ended.
+	Connections *Connections `json:"connections,omitempty"`
+
 	CPU             *CPU    `json:"cpu_seconds,omitempty"`
 	Copies          *Copies `json:"copies,omitempty"`
 	Syscalls        *int64  `json:"syscalls,omitempty"`
@@ -126,6 +129,13 @@ type CPU struct {
 	SoftIRQ float64            `json:"softirq"`
 	ByRole  map[string]float64 `json:"by_role,omitempty"`
 	ByHost  map[string]float64 `json:"by_host,omitempty"`
+}
+
+// Connections describes TCP connections as the kernel does (source: sock_diag); both
+// ends of one count if roles hold them.
+type Connections struct {
+	// Congestion counts them by the kernel's name of their congestion control.
+	Congestion map[string]int64 `json:"congestion"`
 }
 
 // Copies is the copy ledger of a trial: bytes the CPU copied, by direction.

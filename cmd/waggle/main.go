@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"waggle/dfs/datapath"
+	"waggle/dfs/tcp"
 )
 
 // commands lists the subcommands in the order in which help shows them.
@@ -81,7 +82,11 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Usage:    "a distributed file system over interchangeable data paths, and the measurements to choose between them",
 		Version:  version(),
 		Commands: commands(),
-		Writer:   stdout,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "congestion", Usage: "congestion control of this process's TCP connections, by the kernel's `NAME`; default: the machine's"},
+		},
+		Before: func(c *cli.Context) error { return tcp.Use(tcp.Policy{Congestion: c.String("congestion")}) },
+		Writer: stdout,
 		// A comma separates the levels of one --set.
 		DisableSliceFlagSeparator: true,
 		ErrWriter:                 stderr,
@@ -94,6 +99,7 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 			return cli.ShowAppHelp(c)
 		},
 	}
+	nameVariables(app.Flags)
 	prepare(app.Commands)
 	return app
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"waggle/dfs/chunk/replica"
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -117,8 +118,7 @@ func (s *Server) openSource(ctx context.Context, q *control.CopyRequest) (*sourc
 	if err != nil {
 		return nil, err
 	}
-	dialer := net.Dialer{Timeout: min(dialTimeout, s.config.PeerTimeout)}
-	conn, err := dialer.DialContext(ctx, "tcp", q.GetSource().GetAddress())
+	conn, err := tcp.Dial(ctx, q.GetSource().GetAddress(), min(dialTimeout, s.config.PeerTimeout))
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
@@ -135,7 +135,7 @@ func (f *source) close() {
 
 func sourceChecksums(ctx context.Context, q *control.CopyRequest) (replica.State, []byte, error) {
 	var state replica.State
-	conn, err := grpc.NewClient(q.SourceControl, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(q.SourceControl, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(tcp.DialControl))
 	if err != nil {
 		return state, nil, status.Error(codes.InvalidArgument, err.Error())
 	}

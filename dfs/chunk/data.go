@@ -98,9 +98,6 @@ type connection struct {
 
 // serveData answers the frames of one connection until it ends.
 func (s *Server) serveData(conn *net.TCPConn) {
-	// Answers are written whole, so nothing is gained by waiting for more. The
-	// other side of a connection does the same.
-	_ = conn.SetNoDelay(true)
 	s.enlargeSendBuffer(conn)
 	c := &connection{server: s, conn: conn, in: bufio.NewReaderSize(conn, receiveBuffer), extra: make([]byte, wire.MaxExtra)}
 	err := c.open()

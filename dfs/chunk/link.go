@@ -2,6 +2,7 @@ package chunk
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -13,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"waggle/dfs/datapath/write"
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 )
 
@@ -49,12 +51,11 @@ type chainError struct {
 func (e *chainError) Error() string { return e.reason }
 
 func dialLink(s *Server, key linkKey, path write.Path) (*link, error) {
-	conn, err := net.DialTimeout("tcp", key.address.String(), min(dialTimeout, s.config.PeerTimeout))
+	conn, err := tcp.Dial(context.Background(), key.address.String(), min(dialTimeout, s.config.PeerTimeout))
 	if err != nil {
 		return nil, err
 	}
-	l := &link{key: key, conn: conn.(*net.TCPConn), in: bufio.NewReaderSize(conn, wire.HeaderSize), extra: make([]byte, wire.MaxExtra)}
-	_ = l.conn.SetNoDelay(true)
+	l := &link{key: key, conn: conn, in: bufio.NewReaderSize(conn, wire.HeaderSize), extra: make([]byte, wire.MaxExtra)}
 	if l.forwarder, err = path.NewForwarder(l.conn, s.Counters()); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("%s: %w", path.About(), err)

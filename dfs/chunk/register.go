@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire/control"
 )
 
@@ -46,7 +47,7 @@ func (s *Server) keepRegistered(ctx context.Context) error {
 	if s.config.Meta == "" {
 		return nil
 	}
-	conn, err := grpc.NewClient(s.config.Meta, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(s.config.Meta, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(tcp.DialControl))
 	if err != nil {
 		return fmt.Errorf("metadata server's address %q: %w", s.config.Meta, err)
 	}

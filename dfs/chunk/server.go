@@ -28,6 +28,7 @@ import (
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/read/shortcircuit"
 	"waggle/dfs/datapath/write"
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 )
 
@@ -123,10 +124,10 @@ func (s *Server) open() (err error) {
 	if s.identity, err = readIdentity(s.config.Directory); err != nil {
 		return err
 	}
-	if s.data, err = wire.ListenTCP(s.config.DataAddress); err != nil {
+	if s.data, err = tcp.Listen(context.Background(), s.config.DataAddress); err != nil {
 		return fmt.Errorf("listen for data: %w", err)
 	}
-	if s.control, err = net.Listen("tcp", s.config.ControlAddress); err != nil {
+	if s.control, err = tcp.Listen(context.Background(), s.config.ControlAddress); err != nil {
 		return fmt.Errorf("listen for control: %w", err)
 	}
 	if s.lender, err = shortcircuit.Listen(s.lend); err != nil {

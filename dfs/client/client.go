@@ -40,6 +40,7 @@ import (
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/write"
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire/control"
 )
 
@@ -151,6 +152,7 @@ func Dial(ctx context.Context, address string, options Options) (*Client, error)
 	}
 	conn, err := grpc.NewClient("passthrough:///"+address,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(tcp.DialControl),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: time.Second},
 			MinConnectTimeout: 2 * time.Second,

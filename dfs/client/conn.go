@@ -20,6 +20,7 @@ import (
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/read/afxdp"
 	"waggle/dfs/datapath/read/shortcircuit"
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 )
 
@@ -231,11 +232,14 @@ func (p *pool) dial(ctx context.Context) (*dataConn, error) {
 func (p *pool) dialer() net.Dialer {
 	name, reads := strings.CutPrefix(p.key.path, string(datapath.Read)+"=")
 	if !reads {
-		return net.Dialer{}
+		return net.Dialer{Control: tcp.Control}
 	}
 	dialer := read.Dialer(name)
 	control := dialer.Control
 	dialer.Control = func(network, address string, conn syscall.RawConn) error {
+		if err := tcp.Control(network, address, conn); err != nil {
+			return err
+		}
 		if wire.EnlargeReceiveBuffer(conn) != nil {
 			p.servers.client.options.Counters.Counter("client_default_receive_buffers").Add(1)
 		}

@@ -7,7 +7,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"waggle/dfs/wire"
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire/control"
 )
 
@@ -33,7 +33,7 @@ func (g *Gateway) listenControl() (err error) {
 	if g.config.ControlAddress == "" {
 		return nil
 	}
-	if g.controlListener, err = wire.ListenTCP(g.config.ControlAddress); err != nil {
+	if g.controlListener, err = tcp.Listen(context.Background(), g.config.ControlAddress); err != nil {
 		return fmt.Errorf("serve control calls on %q: %w", g.config.ControlAddress, err)
 	}
 	g.control = grpc.NewServer(grpc.MaxRecvMsgSize(maxControlMessage), grpc.MaxConcurrentStreams(maxControlStreams))

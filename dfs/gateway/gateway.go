@@ -81,7 +81,7 @@ import (
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/relay"
-	"waggle/dfs/wire"
+	"waggle/dfs/tcp"
 )
 
 // NoRelay is the name that stands for no relay path: the client library reads,
@@ -191,7 +191,7 @@ func New(config Config) (*Gateway, error) {
 }
 
 func (g *Gateway) listen() (err error) {
-	if g.listener, err = wire.ListenTCP(g.config.Address); err != nil {
+	if g.listener, err = tcp.Listen(context.Background(), g.config.Address); err != nil {
 		return fmt.Errorf("serve HTTP on %q: %w", g.config.Address, err)
 	}
 	// Nobody else listens here, so nobody else uploads under this name, and what

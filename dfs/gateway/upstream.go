@@ -12,6 +12,7 @@ import (
 
 	"waggle/dfs/client"
 	"waggle/dfs/datapath/relay"
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 )
 
@@ -70,12 +71,11 @@ func (p *upstreams) take(ctx context.Context, address string, fresh bool) (*upst
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+	conn, err := tcp.Dial(ctx, address, 0)
 	if err != nil {
 		return nil, fmt.Errorf("connect to chunk server %s: %w", address, err)
 	}
-	u := &upstream{conn: conn.(*net.TCPConn), address: address, lastID: rand.Uint64(), extra: make([]byte, usualExtra)}
+	u := &upstream{conn: conn, address: address, lastID: rand.Uint64(), extra: make([]byte, usualExtra)}
 	if err := u.choose(p.path); err != nil {
 		conn.Close()
 		return nil, fmt.Errorf("choose %s at chunk server %s: %w", p.path, address, err)

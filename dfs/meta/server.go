@@ -47,6 +47,7 @@ import (
 	"waggle/dfs/datapath/lookup"
 	"waggle/dfs/meta/store"
 	"waggle/dfs/metrics"
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -246,8 +247,7 @@ func loadIdentity(s store.Store) (*identity, error) {
 }
 
 func (s *Server) listen(ctx context.Context, path lookup.Path) error {
-	var config net.ListenConfig
-	listener, err := config.Listen(ctx, "tcp", s.config.Control)
+	listener, err := tcp.Listen(ctx, s.config.Control)
 	if err != nil {
 		return fmt.Errorf("listen for control calls: %w", err)
 	}

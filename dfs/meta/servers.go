@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"waggle/dfs/meta/store"
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -197,7 +198,7 @@ func (s *servers) chunk(id uint32) (control.ChunkClient, error) {
 		return nil, fmt.Errorf("chunk server %d is not known", id)
 	}
 	if server.connected == nil {
-		connected, err := grpc.NewClient("passthrough:///"+server.control, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		connected, err := grpc.NewClient("passthrough:///"+server.control, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(tcp.DialControl),
 			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: sealTimeout}))
 		if err != nil {
 			return nil, fmt.Errorf("connect to chunk server %d at %s: %w", id, server.control, err)

@@ -5,6 +5,8 @@ import (
 	"syscall"
 	"testing"
 
+	"waggle/dfs/tcp"
+
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -21,7 +23,7 @@ func bufferOf(t *testing.T, conn syscall.RawConn, option int) (size int) {
 // Buffers are enlarged, or it is said that they could not be, and then nothing
 // has changed.
 func TestBuffersAreEnlargedOrLeftAlone(t *testing.T) {
-	l, err := ListenTCP("127.0.0.1:0")
+	l, err := tcp.Listen(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
 	conn, err := net.Dial("tcp", l.Addr().String())

@@ -10,6 +10,7 @@ import (
 	"syscall"
 	"time"
 
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 )
 
@@ -21,9 +22,9 @@ type Conn struct {
 
 // Dial connects to a server's TCP address.
 func Dial(ctx context.Context, address string) (*Conn, error) {
-	dialer := net.Dialer{Control: func(_, _ string, conn syscall.RawConn) error {
+	dialer := net.Dialer{Control: func(network, address string, conn syscall.RawConn) error {
 		_ = wire.EnlargeReceiveBuffer(conn) // or else as the kernel has it, as in the DFS
-		return nil
+		return tcp.Control(network, address, conn)
 	}}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 )
 
@@ -30,11 +31,11 @@ type Server struct {
 
 // Listen opens a server on free ports of ip. Its files are in dir.
 func Listen(ctx context.Context, ip netip.Addr, dir string) (*Server, error) {
-	tcp, err := net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(ip, 0)))
+	listener, err := tcp.Listen(ctx, netip.AddrPortFrom(ip, 0).String())
 	if err != nil {
 		return nil, fmt.Errorf("listen for the floor control: %w", err)
 	}
-	s := &Server{dir: dir, tcp: tcp}
+	s := &Server{dir: dir, tcp: listener}
 	config := net.ListenConfig{Control: sharePort}
 	address := netip.AddrPortFrom(ip, 0)
 	for range runtime.GOMAXPROCS(0) {

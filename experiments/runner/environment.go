@@ -27,7 +27,7 @@ func captureEnvironment(s support, commandLine []string) results.Environment {
 	e := results.Environment{
 		Kernel: facts.Kernel, CPU: cpuModel(), CPUs: facts.CPUs, MemoryBytes: int64(facts.MemoryBytes),
 		GoVersion: runtime.Version(), CommandLine: public(commandLine),
-		Paths: map[string]string{}, Versions: map[string]string{},
+		Congestion: s.congestion, Paths: map[string]string{}, Versions: map[string]string{},
 	}
 	for name := range s.infos {
 		e.Paths[name] = ""

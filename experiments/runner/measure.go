@@ -19,6 +19,8 @@ type snapshot struct {
 	cpu      results.CPU
 	gateway  unused // by the processors of the gateway's host, if it has its own
 	copies   copies.Snapshot
+	// connections are those when the trial ended.
+	connections *results.Connections
 }
 
 // meter measures one trial from outside.
@@ -73,7 +75,10 @@ func (m *meter) stop(ctx context.Context) (err error) {
 	if a.roleCPU, err = m.roleCPU(); err != nil {
 		return err
 	}
-	a.counters, err = m.counters(ctx)
+	if a.counters, err = m.counters(ctx); err != nil {
+		return err
+	}
+	a.connections, err = m.stage.connections()
 	return err
 }
 

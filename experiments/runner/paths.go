@@ -32,10 +32,12 @@ func names[P interface{ About() datapath.Info }](registry *datapath.Registry[P])
 type support struct {
 	infos   map[string]datapath.Info // by "read=copy"
 	reasons map[string]error         // by "read=copy" or "topology=hosts"; nil is supported
+	// congestion is what congestion=auto stands for; "" where none can be chosen.
+	congestion string
 }
 
 func findSupport() support {
-	s := support{map[string]datapath.Info{}, map[string]error{}}
+	s := support{infos: map[string]datapath.Info{}, reasons: map[string]error{}}
 	addPaths(s, &read.Paths)
 	addPaths(s, &write.Paths)
 	addPaths(s, &lookup.Paths)
@@ -44,6 +46,7 @@ func findSupport() support {
 	for _, kind := range []string{topology.Local, topology.Hosts} {
 		s.reasons["topology="+kind] = topology.Supported(kind)
 	}
+	s.addCongestion()
 	return s
 }
 
@@ -56,7 +59,7 @@ func addPaths[P interface{ About() datapath.Info }](s support, registry *datapat
 
 // cell returns why this machine can't run a cell, or nil.
 func (s support) cell(p spec.Parameters) error {
-	needs := []string{"topology=" + p.Topology}
+	needs := []string{"topology=" + p.Topology, "congestion=" + p.Congestion}
 	if !p.OnFloor() {
 		needs = append(needs, "read="+p.Read, "write="+p.Write, "lookup="+p.Lookup)
 	}

@@ -4,6 +4,7 @@
 //
 //   - order.go: which trial comes when.
 //   - paths.go: what this machine supports, and how a path proves it was taken.
+//   - congestion.go: the congestion control of all connections.
 //   - stage.go: the roles, kept up from trial to trial.
 //   - trial.go: one trial; measure.go, machine.go, ledger.go: what it cost.
 //   - pin.go: on which processors roles run.

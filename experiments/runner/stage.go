@@ -51,12 +51,13 @@ type stageKey struct {
 	xdpPass      bool
 	gateway      bool // there is a host for it
 	gatewayApart bool // whose packets its own processors receive
+	congestion   string
 	revision     string
 }
 
 func keyOf(p spec.Parameters) stageKey {
 	k := stageKey{topology: p.Topology, chunkServers: p.ChunkServers, lookup: p.Lookup, mtu: p.MTUBytes, offload: p.Offload, xdpPass: p.XDPPass,
-		gateway: p.Workload == spec.HTTPGet, gatewayApart: p.Pin == spec.PinGateway, revision: p.Revision}
+		gateway: p.Workload == spec.HTTPGet, gatewayApart: p.Pin == spec.PinGateway, congestion: p.Congestion, revision: p.Revision}
 	if k.lookup == spec.Floor {
 		k.lookup = "udp"
 	}
@@ -141,10 +142,12 @@ func (s *stage) waggle(arguments ...string) []string {
 // start starts a role on a host under a name that no other of the stage has.
 func (s *stage) start(kind, host, name string, command []string) (*role, error) {
 	name = s.name + "-" + name
-	p, err := s.network.Host(host).Start(topology.Command{
+	c := topology.Command{
 		Role: kind, Name: name, Args: command,
 		Log: filepath.Join(s.run.logs, name+".log"), Pipes: true,
-	})
+	}
+	s.holdCongestion(&c)
+	p, err := s.network.Host(host).Start(c)
 	if err != nil {
 		return nil, err
 	}

@@ -132,6 +132,10 @@ func (r *run) fill(record *results.Record, t planned, m *meter, got workload.Res
 	if err := fillRates(record, t, got); err != nil {
 		return err
 	}
+	record.Connections = m.after.connections
+	if err := r.support.checkCongestion(t.cell.Parameters, record.Connections); err != nil {
+		return err
+	}
 	grown := m.grown(got.Counters)
 	if record.Search == nil {
 		record.CPU = m.spent()

@@ -41,6 +41,12 @@ const (
 	PinGateway  = "gateway-apart" // the gateway's host on one half, what the kernel does for it too; all else on the other
 )
 
+// Levels of parameter congestion that name no congestion control of the kernel's.
+const (
+	CongestionAuto    = "auto"    // cubic, or where that can't be had, reno
+	CongestionMachine = "machine" // whatever the machine's default is
+)
+
 // Floor is the level of a data path's factor that is no data path: the floor
 // control, the same bytes over one bare socket without the DFS.
 const Floor = "floor"
@@ -77,7 +83,10 @@ type Parameters struct {
 	Offload      bool // segmentation and checksum offloads of the virtual links
 	XDPPass      bool // an XDP program that passes everything at both ends of the virtual links
 	Pin          string
-	HitPercent   int // of lookups: of names that were asked for before
+	// Congestion is the congestion control of all TCP connections, or one of
+	// CongestionAuto and CongestionMachine.
+	Congestion string
+	HitPercent int // of lookups: of names that were asked for before
 	// Revision is which of the run's programs the roles are started from; "" is
 	// the one that carries the run out.
 	Revision string
@@ -130,6 +139,9 @@ var parameters = []parameter{
 		fallback: false, parse: parseBool("xdp_pass"), set: func(p *Parameters, level any) { p.XDPPass = level.(bool) }},
 	choice("pin", "processors that roles may use: any, clients and servers apart, all together on one, or the gateway apart from the rest", PinNone,
 		func(Paths) []string { return []string{PinNone, PinApart, PinTogether, PinGateway} }, func(p *Parameters, s string) { p.Pin = s }),
+	choice("congestion", "congestion control of all TCP connections", CongestionAuto,
+		func(Paths) []string { return []string{CongestionAuto, CongestionMachine, "cubic", "reno", "bbr"} },
+		func(p *Parameters, s string) { p.Congestion = s }),
 	count("hit_percent", "percent of lookups that are of the data set's files, over and over; each of the others asks for a name that is new, and of no file",
 		1, 100, 100, func(p *Parameters, n int) { p.HitPercent = n }),
 	{name: results.RevisionFactor, what: "program that roles are started from", fallback: "",

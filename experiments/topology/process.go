@@ -12,6 +12,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"waggle/bpf/congestion"
+	"waggle/dfs/datapath"
 )
 
 // Command is a role to start.
@@ -23,6 +26,10 @@ type Command struct {
 	Log  string   // file that standard error, and output if not wanted, is added to
 	// Pipes asks for the process's standard input and output.
 	Pipes bool
+	// Congestion, if not "", is the congestion control that a program on the
+	// process's control group gives each of its TCP sockets. It is for programs
+	// that can't be asked to set it themselves.
+	Congestion string
 }
 
 // Process is a role that runs.
@@ -33,15 +40,18 @@ type Process struct {
 	Output io.Reader
 
 	cmd    *exec.Cmd
+	host   *Host
 	cgroup string
-	done   chan struct{}
-	err    error
+	// congestion is the program that Command.Congestion asked for, or nil.
+	congestion *congestion.Attached
+	done       chan struct{}
+	err        error
 }
 
 // Start starts a role on the host. It is killed if the host or this process
 // ends before it.
 func (h *Host) Start(c Command) (*Process, error) {
-	p := &Process{Role: c.Role, Name: c.Name, done: make(chan struct{})}
+	p := &Process{Role: c.Role, Name: c.Name, host: h, done: make(chan struct{})}
 	p.cmd = exec.Command(c.Args[0], c.Args[1:]...)
 	p.cmd.Env = append(os.Environ(), c.Env...)
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -55,7 +65,7 @@ func (h *Host) Start(c Command) (*Process, error) {
 	defer log.Close()
 	p.cmd.Stdout, p.cmd.Stderr = log, log
 	if err := p.start(h, c); err != nil {
-		return nil, fmt.Errorf("start %s: %w", c.Name, err)
+		return nil, errors.Join(fmt.Errorf("start %s: %w", c.Name, err), p.detach())
 	}
 	go p.wait()
 	return p, nil
@@ -88,7 +98,30 @@ func (p *Process) start(h *Host, c Command) (err error) {
 		defer dir.Close()
 		p.cmd.SysProcAttr.UseCgroupFD, p.cmd.SysProcAttr.CgroupFD = true, int(dir.Fd())
 	}
+	if err := p.setCongestion(c.Congestion); err != nil {
+		return err
+	}
 	return onThread(h.thread, p.cmd.Start)
+}
+
+// setCongestion attaches the program that gives the process's sockets a congestion
+// control, if one is asked for.
+func (p *Process) setCongestion(name string) (err error) {
+	if name == "" {
+		return nil
+	}
+	if p.cgroup == "" {
+		return fmt.Errorf("set congestion control %s from outside: %w: the process has no control group of its own", name, datapath.ErrUnsupported)
+	}
+	p.congestion, err = congestion.Attach(p.cgroup, name)
+	return err
+}
+
+func (p *Process) detach() error {
+	if p.congestion == nil {
+		return nil
+	}
+	return p.congestion.Close()
 }
 
 func (p *Process) wait() {
@@ -127,6 +160,7 @@ func (p *Process) Stop(ctx context.Context) {
 	if out, ok := p.Output.(*os.File); ok {
 		out.Close()
 	}
+	_ = p.detach() // goes with the control group if it fails
 	if p.cgroup != "" {
 		_ = os.Remove(p.cgroup) // Owner.Close removes it otherwise
 	}

@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+
+	"waggle/dfs/tcp"
 )
 
 // httpSystem is an HTTP server that has the files of a data set: a gateway, of
@@ -26,7 +28,7 @@ func (s httpSystem) makeDirectories(context.Context, []string) error { return ni
 
 // connect opens a connection that lasts for all of a client's requests.
 func (s httpSystem) connect(ctx context.Context) (session, error) {
-	conn, err := new(net.Dialer).DialContext(ctx, "tcp", s.address)
+	conn, err := tcp.Dial(ctx, s.address, 0)
 	if err != nil {
 		return nil, fmt.Errorf("connect for HTTP: %w", err)
 	}

@@ -20,6 +20,7 @@ import (
 
 	"waggle/bpf/sockmap"
 	"waggle/dfs/datapath"
+	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 )
 
@@ -78,7 +79,7 @@ func open(t testing.TB, p Path) *site {
 		cgroup = group.Path()
 	}
 	var err error
-	s.listener, err = wire.ListenTCP("127.0.0.1:0")
+	s.listener, err = tcp.Listen(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { s.listener.Close() })
 	if cgroup != "" {
@@ -228,7 +229,7 @@ func TestRedirectionWithoutRights(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can become another user")
 	}
-	l, err := wire.ListenTCP("127.0.0.1:0")
+	l, err := tcp.Listen(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
 	refused := make(chan error)

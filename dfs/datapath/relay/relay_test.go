@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"waggle/dfs/datapath"
-	"waggle/dfs/wire"
+	"waggle/dfs/tcp"
 )
 
 // eachPath runs f for every relay path of this machine.
@@ -33,7 +33,7 @@ func eachPath(t *testing.T, f func(t *testing.T, p Path)) {
 
 func connect(t testing.TB) (accepted, dialled *net.TCPConn) {
 	t.Helper()
-	l, err := wire.ListenTCP("127.0.0.1:0")
+	l, err := tcp.Listen(t.Context(), "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
 	c, err := net.Dial("tcp", l.Addr().String())

@@ -22,38 +22,63 @@ type Interval struct {
 }
 
 // Ratio estimates median(treatment) / median(baseline) with a percentile
-// bootstrap interval. With paired, repetitions are resampled together. It has
-// no answer if either sample is empty or a value isn't positive.
+// bootstrap interval. With paired, repetitions are resampled together. Where
+// repetitions were placed, it is the geometric mean of the placements' ratios,
+// resampled within each. It has no answer if either sample is empty or a value
+// isn't positive.
 func Ratio(baseline, treatment Sample, paired bool) (Interval, bool) {
+	return ratio(baseline, treatment, paired, Alpha)
+}
+
+// ratio is Ratio with an interval that is wrong with the given chance.
+func ratio(baseline, treatment Sample, paired bool, chance float64) (Interval, bool) {
 	b, t := baseline.byRepetition(), treatment.byRepetition()
-	if !positive(b) || !positive(t) {
+	list := strata(b, t)
+	if !positive(b) || !positive(t) || len(list) == 0 {
 		return Interval{}, false
 	}
 	d := newDice(b, t)
-	drawnB, drawnT := newTally(b), newTally(t)
-	ratios := make([]float64, resamples)
-	for i := range ratios {
-		for range b {
-			k := d.roll(len(b))
-			drawnB.add(k)
-			if paired {
-				drawnT.add(k)
-			}
-		}
-		if !paired {
-			for range t {
-				drawnT.add(d.roll(len(t)))
-			}
-		}
-		ratios[i] = drawnT.takeMedian() / drawnB.takeMedian()
+	draws := make([]*pairOfTallies, len(list))
+	for i, s := range list {
+		draws[i] = &pairOfTallies{newTally(s.baseline), newTally(s.treatment), paired && sameRepetitions(s.baseline, s.treatment)}
 	}
-	slices.Sort(ratios)
-	tail := int((1 - Confidence) / 2 * resamples)
-	return Interval{
-		Value: median(drawnT.values) / median(drawnB.values),
-		Low:   ratios[tail],
-		High:  ratios[resamples-1-tail],
-	}, true
+	ratios := make([]float64, resamples)
+	within := make([]float64, len(list))
+	for i := range ratios {
+		for k, pair := range draws {
+			within[k] = pair.draw(d)
+		}
+		ratios[i] = middleOf(within)
+	}
+	for k, pair := range draws {
+		within[k] = median(pair.treatment.values) / median(pair.baseline.values)
+	}
+	estimate := Interval{Value: middleOf(within)}
+	estimate.Low, estimate.High = ends(ratios, chance)
+	return estimate, true
+}
+
+// pairOfTallies resamples the two sides of one placement.
+type pairOfTallies struct {
+	baseline, treatment *tally
+	paired              bool
+}
+
+// draw resamples both sides once, and gives the ratio of their medians.
+func (p *pairOfTallies) draw(d dice) float64 {
+	for range p.baseline.values {
+		k := d.roll(len(p.baseline.values))
+		p.baseline.add(k)
+		if p.paired {
+			p.treatment.add(k)
+		}
+	}
+	if !p.paired {
+		for range p.treatment.values {
+			p.treatment.add(d.roll(len(p.treatment.values)))
+		}
+	}
+	return p.treatment.takeMedian() / p.baseline.takeMedian()
 }
 
 // tally collects draws from a sample by rank, so that their median is found

@@ -87,7 +87,7 @@ func (g Group) Sample(m results.Metric) Sample {
 	var s Sample
 	for i := range g.Records {
 		if v, ok := m.Of(&g.Records[i]); ok {
-			s = append(s, Observation{Repetition: g.Records[i].Repetition, Value: v})
+			s = append(s, Observation{Repetition: g.Records[i].Repetition, Placement: g.Records[i].Placement, Value: v})
 		}
 	}
 	return s

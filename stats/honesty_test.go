@@ -3,6 +3,7 @@ package stats
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -28,6 +29,43 @@ const (
 // reads of 1 MiB over TCP were found to do on two processors, half of the time.
 const heapsApart = 2.2
 
+// together is how many times as long a trial takes with all roles on one processor.
+const together = 1.3
+
+// model is the noise of a made-up run.
+type model struct {
+	// slow is the share of trials in the slow heap.
+	slow float64
+	// placed repetitions take turns among the placements; only in free ones the
+	// scheduler chooses between heaps then.
+	placed bool
+	// onlyTogether is how many times as long head takes with all roles on one
+	// processor, beyond what it takes anyway, 0 for no difference.
+	onlyTogether float64
+}
+
+// seconds is what a trial of a model takes, in units of what it would take
+// undisturbed, and where it ran.
+func (m model) seconds(random *rand.Rand, repetition int, revision string) (seconds float64, placement string) {
+	seconds = math.Exp(trialScatter * random.NormFloat64())
+	if random.Float64() < disturbed {
+		seconds *= 1 + disturbance*random.Float64()
+	}
+	if m.placed {
+		placement = results.Placements()[repetition%3]
+	}
+	if placement == results.PlacementTogether {
+		seconds *= together
+		if revision == "head" && m.onlyTogether > 0 {
+			seconds *= m.onlyTogether
+		}
+	}
+	if free := placement == "" || placement == results.PlacementFree; free && m.slow > 0 && random.Float64() < m.slow {
+		seconds *= heapsApart
+	}
+	return seconds, placement
+}
+
 // synthetic makes a run of an experiment with cells that differ in size and
 // each have a base and a head revision, of which head takes slowdown times as
 // long. One cell has a control twin.
@@ -37,23 +75,24 @@ func synthetic(seed uint64, cells, repetitions int, slowdown float64) *results.R
 
 // syntheticInHeaps is synthetic with a share of the trials in the slow heap.
 func syntheticInHeaps(seed uint64, cells, repetitions int, slowdown, slow float64) *results.Run {
+	return syntheticOf(model{slow: slow}, seed, cells, repetitions, slowdown)
+}
+
+// syntheticOf is synthetic with the noise of a model. Base and head have control
+// twins in the first cell.
+func syntheticOf(noise model, seed uint64, cells, repetitions int, slowdown float64) *results.Run {
 	random := rand.New(rand.NewPCG(seed, 1))
-	run := &results.Run{Plan: results.Plan{Experiments: []results.PlannedExperiment{{Name: "e"}}}}
+	run := &results.Run{Plan: results.Plan{Experiments: []results.PlannedExperiment{{Name: "e", Repetitions: repetitions}}}}
 	for repetition := range repetitions {
 		drift := math.Exp(blockDrift * random.NormFloat64())
 		trial := func(size float64, revision, control string, factor float64) {
-			seconds := size * drift * factor * math.Exp(trialScatter*random.NormFloat64())
-			if random.Float64() < disturbed {
-				seconds *= 1 + disturbance*random.Float64()
-			}
-			if slow > 0 && random.Float64() < slow {
-				seconds *= heapsApart
-			}
+			seconds, placement := noise.seconds(random, repetition, revision)
+			seconds *= size * drift * factor
 			rate := 1 / seconds
 			run.Records = append(run.Records, results.Record{
 				Experiment: "e", Source: results.SourceMeasured, Trial: len(run.Records), Repetition: repetition, Valid: true,
 				Cell:    results.Cell{"size_bytes": size, "revision": revision},
-				Control: control, ThroughputBytesPerSecond: &rate,
+				Control: control, Placement: placement, ThroughputBytesPerSecond: &rate,
 				Latency: &results.Latency{P50: seconds, P99: seconds * 3},
 			})
 		}
@@ -68,17 +107,126 @@ func syntheticInHeaps(seed uint64, cells, repetitions int, slowdown, slow float6
 
 func judgeRevisions(t testing.TB, run *results.Run, metrics ...string) []Comparison {
 	var questions []Question
-	groups := GroupRecords(run, "e")
+	in := NewInquiry(run)
 	for _, name := range metrics {
-		m := metric(t, name)
-		noise, ok := NoiseOf(run, "e", m)
-		require.True(t, ok)
-		for _, p := range PairUp(groups, results.Cell{"revision": "base"}, results.Cell{"revision": "head"}) {
-			questions = append(questions, Question{Metric: m, Interleaved: true, Noise: &noise,
-				Baseline: p.Baseline.Sample(m), Treatment: p.Treatment.Sample(m)})
+		for _, p := range PairUp(GroupRecords(run, "e"), results.Cell{"revision": "base"}, results.Cell{"revision": "head"}) {
+			questions = append(questions, in.About(p, metric(t, name)))
+			require.NotNil(t, questions[0].Noise)
 		}
 	}
 	return Judge(questions)
+}
+
+// inTurns carries out a run by a sequential plan: of the trials that all says what
+// they would measure, only those of cells that are still open are run.
+func inTurns(all *results.Run, looks ...int) *results.Run {
+	run := &results.Run{Plan: all.Plan}
+	e := &run.Plan.Experiments[0]
+	e.Sequential = &results.Sequential{Looks: looks, Spent: Spend(looks),
+		Questions: []results.SequentialQuestion{{Metric: results.Throughput, Factor: "revision", Baseline: "base"}}}
+	from := 0
+	var open map[string]bool
+	for _, look := range looks {
+		for _, r := range all.Records {
+			if from <= r.Repetition && r.Repetition < look && (from == 0 || open[r.Cell.String()]) {
+				run.Records = append(run.Records, r)
+			}
+		}
+		if open = StillOpen(run, "e"); len(open) == 0 {
+			break
+		}
+		from = look
+	}
+	return run
+}
+
+func claimsAnything(answers []Comparison) bool {
+	return slices.ContainsFunc(answers, func(c Comparison) bool { return c.Verdict == Better || c.Verdict == Worse || c.Verdict == Depends })
+}
+
+// noises are all kinds of noise that the statistics have to stay honest in.
+var noises = map[string]model{
+	"one heap": {}, "two heaps": {slow: .5}, "a small heap": {slow: .2},
+	"placed": {placed: true}, "placed, two heaps": {placed: true, slow: .5}, "placed, a small heap": {placed: true, slow: .2},
+}
+
+// looks are those of the tests: with three placements, each is a whole number of
+// rounds.
+var looks = []int{6, 9, 12, 18}
+
+func TestLookingSeveralTimesFlagsAtMostOneRunInTwenty(t *testing.T) {
+	const runs = 200
+	for name, noise := range noises {
+		t.Run(name, func(t *testing.T) {
+			flagged := 0
+			for seed := range uint64(runs) {
+				run := inTurns(syntheticOf(noise, 5000+seed, 1, 18, 1), looks...)
+				if claimsAnything(judgeRevisions(t, run, results.Throughput)) {
+					flagged++
+				}
+			}
+			t.Logf("%d of %d runs flagged", flagged, runs)
+			assert.LessOrEqual(t, flagged, runs/20)
+		})
+	}
+}
+
+// What is clear is decided early, what is not gets all repetitions, and the
+// interval that a comparison ends with covers the truth whenever it stopped.
+func TestRepetitionsGoWhereTheyDecide(t *testing.T) {
+	const runs = 100
+	for name, c := range map[string]struct {
+		noise    model
+		slowdown float64
+		within   float64 // the share of all trials that is run at most, on average
+		found    int     // runs at least
+	}{
+		"clear":           {model{placed: true}, 1.6, .55, 99},
+		"clear, unplaced": {model{}, 1.6, .55, 99},
+		"small":           {model{placed: true}, 1.12, .95, 80},
+		"in two heaps":    {model{placed: true, slow: .5}, 1.6, .8, 80},
+	} {
+		t.Run(name, func(t *testing.T) {
+			trials, all, found, covered := 0, 0, 0, 0
+			for seed := range uint64(runs) {
+				planned := syntheticOf(c.noise, 9000+seed, 1, 18, c.slowdown)
+				run := inTurns(planned, looks...)
+				trials, all = trials+len(run.Records), all+len(planned.Records)
+				answer := judgeRevisions(t, run, results.LatencyP50)[0]
+				if answer.Verdict == Worse {
+					found++
+				}
+				if answer.Ratio.Low <= c.slowdown && c.slowdown <= answer.Ratio.High {
+					covered++
+				}
+			}
+			t.Logf("found in %d of %d runs with %d of %d trials, covered in %d", found, runs, trials, all, covered)
+			assert.GreaterOrEqual(t, found, c.found)
+			assert.LessOrEqual(t, float64(trials), c.within*float64(all))
+			assert.GreaterOrEqual(t, covered, runs*93/100)
+		})
+	}
+}
+
+func TestADifferenceOfPlacementsIsSaid(t *testing.T) {
+	const runs = 50
+	depends, other := 0, 0
+	for seed := range uint64(runs) {
+		run := inTurns(syntheticOf(model{placed: true, slow: .2, onlyTogether: 1.6}, 7000+seed, 1, 24, 1), 9, 12, 18, 24)
+		answer := judgeRevisions(t, run, results.LatencyP50)[0]
+		switch answer.Verdict {
+		case Depends:
+			depends++
+			require.Len(t, answer.ByPlacement, 3)
+			assert.Contains(t, answer.Reason, "how much depends on where the roles run: apart ")
+		case Undecided:
+		default:
+			other++
+		}
+	}
+	t.Logf("said in %d of %d runs, taken for one answer in %d", depends, runs, other)
+	assert.GreaterOrEqual(t, depends, runs*8/10)
+	assert.LessOrEqual(t, other, runs/10)
 }
 
 func TestRunsWithoutADifferenceAreFlaggedAtMostOneInTwenty(t *testing.T) {

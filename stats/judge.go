@@ -15,6 +15,9 @@ const (
 	Better       Verdict = "better"
 	Worse        Verdict = "worse"
 	NoDifference Verdict = "no difference"
+	// Depends: the treatment does better in one placement of the roles than in
+	// another, by more than chance, and there is no one answer for all.
+	Depends Verdict = "depends on placement"
 	// Undecided: the data are too few or too noisy to say, Reason says which.
 	Undecided Verdict = "undecided"
 )
@@ -46,6 +49,18 @@ type Question struct {
 	// Noise is that of the run, nil if it isn't known: nothing is then claimed,
 	// except of counts.
 	Noise *Noise
+	// Look is the look of a sequential plan that the samples are from, nil where all
+	// cells got the same number of repetitions.
+	Look *Look
+}
+
+// chance is how probable a wrong claim from these samples may be: the whole error
+// rate, or what the plan lets their look spend of it.
+func (q Question) chance() float64 {
+	if q.Look == nil {
+		return Alpha
+	}
+	return Alpha * q.Look.Share
 }
 
 // Comparison is the answer to a question, with the numbers behind it.
@@ -60,10 +75,16 @@ type Comparison struct {
 	Paired bool `json:"paired"`
 	// Ratio is treatment over baseline. It is absent where the baseline is zero.
 	Ratio *Interval `json:"ratio,omitempty"`
-	// P is the Mann-Whitney test's p-value, AdjustedP the same corrected for all
-	// questions asked together. Both are 1 where the test wasn't made.
+	// P is the Mann-Whitney test's p-value, corrected for the looks of a sequential
+	// plan; AdjustedP the same corrected for all questions asked together. Both are 1
+	// where the test wasn't made.
 	P         float64 `json:"p"`
 	AdjustedP float64 `json:"adjusted_p"`
+	// Look is the look of a sequential plan that decided, or the last one so far.
+	Look *Look `json:"look,omitempty"`
+	// ByPlacement compares within each placement of the roles, if there are several
+	// and they come out differently. Ratio, their mean, then says less than they do.
+	ByPlacement []PlacementComparison `json:"by_placement,omitempty"`
 	// Noise is the A/A spread: no difference below it is claimed.
 	Noise *float64 `json:"noise,omitempty"`
 	// Detectable is the smallest relative difference that this comparison could
@@ -79,22 +100,37 @@ type Comparison struct {
 // one of them come true by chance. The i-th answer is to the i-th question.
 func Judge(questions []Question) []Comparison {
 	answers := make([]Comparison, len(questions))
-	var tested []int
-	var p []float64
+	var family []*float64 // all p-values, to be corrected together
+	differ := make([]float64, len(questions))
 	for i, q := range questions {
 		answers[i] = measure(q)
-		if !answers[i].Exact {
-			tested = append(tested, i)
-			p = append(p, answers[i].P)
+		if answers[i].Exact {
+			continue
+		}
+		answers[i].AdjustedP = answers[i].P
+		family = append(family, &answers[i].AdjustedP)
+		if differ[i] = placementsDiffer(q); differ[i] < 1 {
+			family = append(family, &differ[i])
 		}
 	}
-	for k, adjusted := range Adjust(p) {
-		answers[tested[k]].AdjustedP = adjusted
-	}
+	adjustAll(family)
 	for i, q := range questions {
+		if !answers[i].Exact && differ[i] <= Alpha {
+			answers[i].ByPlacement = q.byPlacement()
+		}
 		answers[i].Verdict, answers[i].Reason = decide(q, &answers[i])
 	}
 	return answers
+}
+
+func adjustAll(family []*float64) {
+	p := make([]float64, len(family))
+	for i := range family {
+		p[i] = *family[i]
+	}
+	for i, adjusted := range Adjust(p) {
+		*family[i] = adjusted
+	}
 }
 
 // measure computes everything about a question that doesn't depend on the
@@ -114,15 +150,16 @@ func measure(q Question) Comparison {
 		}
 		return c
 	}
+	c.Look = q.Look
 	c.Paired = q.Interleaved && sameRepetitions(q.Baseline, q.Treatment)
-	if ratio, ok := Ratio(q.Baseline, q.Treatment, c.Paired); ok {
-		smallest := detectable(ratio)
+	if ratio, ok := ratio(q.Baseline, q.Treatment, c.Paired, q.chance()); ok {
+		smallest := detectable(ratio, q.chance())
 		if q.Noise != nil {
 			smallest = max(smallest, q.Noise.Spread)
 		}
 		c.Ratio, c.Detectable = &ratio, &smallest
 	}
-	c.P = MannWhitney(q.Baseline, q.Treatment)
+	c.P = min(1, MannWhitney(q.Baseline, q.Treatment)*Alpha/q.chance())
 	if q.Noise != nil {
 		c.Noise = &q.Noise.Spread
 	}
@@ -160,9 +197,14 @@ func decide(q Question, c *Comparison) (Verdict, string) {
 		return decideCount(q.Metric, c)
 	case c.Ratio == nil:
 		return Undecided, "a ratio needs values above zero"
+	case q.Look != nil && q.Look.Number == 0:
+		return Undecided, fmt.Sprintf("the first look of the plan is not complete: %d and %d repetitions", c.Baseline.N, c.Treatment.N)
 	case min(c.Baseline.N, c.Treatment.N) < MinRepetitions:
 		return Undecided, fmt.Sprintf("too few repetitions: %d and %d, a difference can't be told from chance below %d",
 			c.Baseline.N, c.Treatment.N, MinRepetitions)
+	case smallestP(q.Baseline, q.Treatment) > q.chance():
+		return Undecided, fmt.Sprintf("too few repetitions: %d and %d, a difference can't be told from chance%s",
+			c.Baseline.N, c.Treatment.N, q.Look.text())
 	case !q.Interleaved:
 		return Undecided, "the two sides did not run interleaved: what differs may be the machine"
 	case q.Noise == nil:
@@ -194,9 +236,15 @@ func decideTiming(m results.Metric, c *Comparison) (Verdict, string) {
 	if m.Exact && SameCount(c.Baseline.Median, c.Treatment.Median) {
 		return NoDifference, fmt.Sprintf("both %.4g %s, counted", c.Baseline.Median, m.Unit)
 	}
+	if c.dependsOnPlacement(noise) {
+		return Depends, c.placementsText()
+	}
 	if c.AdjustedP <= Alpha && excludesEqual(*c.Ratio) && effect > noise {
-		return direction(m, 1, c.Ratio.Value), fmt.Sprintf("%.3gx [%.3g, %.3g], p = %.2g, A/A noise %.1f %%",
-			c.Ratio.Value, c.Ratio.Low, c.Ratio.High, c.AdjustedP, 100*noise)
+		reason := fmt.Sprintf("%.3gx [%.3g, %.3g], p = %.2g, A/A noise %.1f %%", c.Ratio.Value, c.Ratio.Low, c.Ratio.High, c.AdjustedP, 100*noise)
+		if len(c.ByPlacement) > 0 {
+			reason += "; " + c.placementsText()
+		}
+		return direction(m, 1, c.Ratio.Value), reason
 	}
 	margin := max(Negligible, noise)
 	if margin <= MostMargin && Effect(c.Ratio.Low) <= margin && Effect(c.Ratio.High) <= margin {

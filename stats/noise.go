@@ -24,6 +24,11 @@ type Noise struct {
 // MeasureNoise compares the control cells among groups with their twins. It has
 // no answer where there is no twin that measured the metric.
 func MeasureNoise(groups []Group, m results.Metric) (Noise, bool) {
+	return measureNoise(groups, m, math.MaxInt)
+}
+
+// measureNoise is MeasureNoise of the first so many repetitions.
+func measureNoise(groups []Group, m results.Metric, first int) (Noise, bool) {
 	originals := map[string]Group{}
 	for _, g := range Main(groups) {
 		originals[groupName(g.Cell, g.Source, "")] = g
@@ -35,13 +40,16 @@ func MeasureNoise(groups []Group, m results.Metric) (Noise, bool) {
 			continue
 		}
 		a, b := original.Sample(m), g.Sample(m)
+		if first < math.MaxInt {
+			a, b = common(a, b, first)
+		}
 		ratio, ok := Ratio(a, b, sameRepetitions(a, b))
 		if !ok || len(a) < 2 || len(b) < 2 {
 			continue
 		}
 		n.Twins++
 		n.Spread = max(n.Spread, Effect(ratio.Value))
-		n.Detectable = max(n.Detectable, detectable(ratio), n.Spread)
+		n.Detectable = max(n.Detectable, detectable(ratio, Alpha), n.Spread)
 		n.Systematic = n.Systematic || excludesEqual(ratio)
 	}
 	return n, n.Twins > 0
@@ -51,12 +59,18 @@ func MeasureNoise(groups []Group, m results.Metric) (Noise, bool) {
 // its own takes the largest noise of the run's other experiments, since they
 // ran interleaved with it on the same machine.
 func NoiseOf(run *results.Run, experiment string, m results.Metric) (Noise, bool) {
-	if n, ok := MeasureNoise(GroupRecords(run, experiment), m); ok {
+	in := NewInquiry(run)
+	return noiseOf(run, in.groupsOf, experiment, m, math.MaxInt)
+}
+
+// noiseOf is NoiseOf of the first so many repetitions.
+func noiseOf(run *results.Run, groupsOf func(string) []Group, experiment string, m results.Metric, first int) (Noise, bool) {
+	if n, ok := measureNoise(groupsOf(experiment), m, first); ok {
 		return n, true
 	}
 	var worst Noise
 	for _, e := range run.Plan.Experiments {
-		if n, ok := MeasureNoise(GroupRecords(run, e.Name), m); ok && n.Spread >= worst.Spread {
+		if n, ok := measureNoise(groupsOf(e.Name), m, first); ok && n.Spread >= worst.Spread {
 			worst = n
 		}
 	}
@@ -71,13 +85,12 @@ func Effect(ratio float64) float64 {
 
 func excludesEqual(ratio Interval) bool { return ratio.Low > 1 || ratio.High < 1 }
 
-// detectable takes the standard error from the interval's width and gives the
-// relative difference that is found with a power of 80 % at the 5 % level.
-func detectable(ratio Interval) float64 {
-	const (
-		z975 = 1.959964 // standard normal quantiles
-		z800 = 0.841621
-	)
-	standardError := math.Log(ratio.High/ratio.Low) / (2 * z975)
-	return math.Exp((z975+z800)*standardError) - 1
+// detectable takes the standard error from the width of an interval that is wrong
+// with the given chance, and gives the relative difference that is found with a
+// power of 80 % at that level.
+func detectable(ratio Interval, chance float64) float64 {
+	const z800 = 0.841621 // standard normal quantile
+	z := math.Sqrt2 * math.Erfcinv(chance)
+	standardError := math.Log(ratio.High/ratio.Low) / (2 * z)
+	return math.Exp((z+z800)*standardError) - 1
 }

@@ -25,7 +25,9 @@ const (
 // Observation is one trial's value of a metric.
 type Observation struct {
 	Repetition int
-	Value      float64
+	// Placement is where the repetition's roles ran, "" if that was not chosen.
+	Placement string
+	Value     float64
 }
 
 // Sample is a cell's values of one metric, at most one a repetition.
@@ -60,17 +62,30 @@ type Summary struct {
 	High float64 `json:"high"`
 	Min  float64 `json:"min"`
 	Max  float64 `json:"max"`
+	// ByPlacement describes the sample in each placement, if it has several.
+	ByPlacement []PlacementSummary `json:"by_placement,omitempty"`
 	// Warnings are to be shown with every number drawn from this summary.
 	Warnings []string `json:"warnings,omitempty"`
 }
 
 // Summarize describes a sample; an empty one gives the zero Summary with a
-// warning.
+// warning. The median of a sample whose repetitions were placed is the geometric
+// mean of the placements' medians, and its interval resamples within them.
 func Summarize(s Sample) Summary {
 	values := s.Values()
 	if len(values) == 0 {
 		return Summary{Warnings: []string{"no valid trial"}}
 	}
+	sum := summarize(values)
+	if sum.ByPlacement = byPlacement(s); sum.ByPlacement != nil {
+		combined := stratifiedInterval(s)
+		sum.Median, sum.Low, sum.High = combined.Value, combined.Low, combined.High
+	}
+	return sum
+}
+
+// summarize describes values in ascending order, of which there is at least one.
+func summarize(values []float64) Summary {
 	sum := Summary{N: len(values), Median: median(values), Min: values[0], Max: values[len(values)-1]}
 	interval := stats.QuantileCI(len(values), 0.5, Confidence)
 	_, sum.Low, sum.High = interval.SampleCI(stats.Sample{Xs: values, Sorted: true})

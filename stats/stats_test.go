@@ -3,6 +3,7 @@ package stats
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -204,4 +205,106 @@ func TestGroupsFollowThePlan(t *testing.T) {
 	require.Len(t, pairs, 1)
 	assert.Equal(t, "clients=4 read=copy", pairs[0].Baseline.Cell.String())
 	assert.Empty(t, pairs[0].Baseline.Control)
+}
+
+// placedSample is a sample whose repetitions took turns among placements.
+func placedSample(placements int, values ...float64) Sample {
+	s := sample(values...)
+	for i := range s {
+		s[i].Placement = results.Placements()[i%placements]
+	}
+	return s
+}
+
+func TestRanksWithinPlacementsHaveKnownAnswers(t *testing.T) {
+	// Two placements with two values a side: each can be dealt in 6 ways.
+	baseline, treatment := placedSample(2, 1, 100, 2, 200), placedSample(2, 3, 300, 4, 400)
+	assert.InDelta(t, 2.0/36, MannWhitney(baseline, treatment), 1e-12)
+	assert.InDelta(t, 2.0/36, smallestP(baseline, treatment), 1e-12)
+	assert.Equal(t, 1.0, MannWhitney(placedSample(2, 5, 6, 5, 6), placedSample(2, 5, 6, 5, 6)))
+	// With one placement, and without ties, it is the library's test.
+	a, b := sample(1, 5, 9, 11, 30), sample(2, 6, 12, 14, 40, 41)
+	want := MannWhitney(a, b)
+	assert.InDelta(t, want, rankTest([]stratum{{baseline: a, treatment: b}}), 1e-12)
+	// What is beyond counting is nearly the same by the normal distribution.
+	var long, longer Sample
+	for i := range 2 * exactRanks {
+		long = append(long, Observation{Repetition: i, Value: float64(i)})
+		longer = append(longer, Observation{Repetition: i, Value: float64(i) + 9.5})
+	}
+	assert.InDelta(t, MannWhitney(long, longer), rankTest([]stratum{{baseline: long, treatment: longer}}), .005)
+}
+
+func TestPlacementsAreNotMixed(t *testing.T) {
+	// Everything takes a hundred times as long in the second placement.
+	baseline, treatment := placedSample(2, 1, 100, 1.1, 110, 1, 100, 1.1, 110), placedSample(2, 2, 200, 2.2, 220, 2, 200, 2.2, 220)
+	ratio, ok := Ratio(baseline, treatment, true)
+	require.True(t, ok)
+	assert.InDelta(t, 2, ratio.Low, 1e-9)
+	assert.InDelta(t, 2, ratio.High, 1e-9)
+	sum := Summarize(baseline)
+	assert.InDelta(t, 10.5, sum.Median, 1e-9, "the geometric mean of 1.05 and 105")
+	assert.Less(t, sum.High/sum.Low, 1.2)
+	assert.Equal(t, []PlacementSummary{{"apart", 4, 1.05, 1, 1.1}, {"together", 4, 105, 100, 110}}, sum.ByPlacement)
+	assert.Nil(t, Summarize(placedSample(1, 1, 2, 3)).ByPlacement)
+}
+
+func TestTheSharesOfLooks(t *testing.T) {
+	shares := Spend([]int{9, 12, 18, 24})
+	want := []float64{.0274, .0837, .361, .528} // of 2 - 2*Phi(1.96/sqrt(t)) at t = .375, .5, .75, 1
+	sum := 0.0
+	for i, s := range shares {
+		assert.InDelta(t, want[i], s, .001)
+		sum += s
+	}
+	assert.InDelta(t, 1, sum, 1e-12)
+	assert.InDelta(t, 1, Spend([]int{7})[0], 1e-12)
+}
+
+func TestLooksThatCouldDecideNothingAreNotPlanned(t *testing.T) {
+	for placements, want := range map[int][][]int{
+		1: {{4}, {5, 6}, {5, 6, 8}, {6, 8, 10, 12}, {9, 12, 15, 18}},
+		3: {{4}, {6}, {6, 8}, {9, 12}, {9, 12, 15, 18}},
+	} {
+		for i, most := range []int{4, 6, 8, 12, 18} {
+			looks := PlanLooks(most, placements)
+			assert.Equal(t, want[i], looks, "%d repetitions in %d placements", most, placements)
+			assert.Len(t, Spend(looks), len(looks))
+		}
+	}
+}
+
+func TestAQuestionIsAboutTheLastCompleteLook(t *testing.T) {
+	run := inTurns(synthetic(1, 1, 18, 1), 6, 9, 18)
+	run.Records = slices.DeleteFunc(run.Records, func(r results.Record) bool { return r.Cell["revision"] == "head" && r.Repetition >= 10 })
+	run.Records[1].Valid, run.Records[1].Reason = false, "a role died" // head in repetition 0
+	pair := PairUp(GroupRecords(run, "e"), results.Cell{"revision": "base"}, results.Cell{"revision": "head"})[0]
+	m := metric(t, results.Throughput)
+	q := NewInquiry(run).About(pair, m)
+	assert.Equal(t, 2, q.Look.Number)
+	assert.Len(t, q.Baseline, 8, "of nine, the one that head lacks takes no part")
+	assert.Len(t, q.Treatment, 8)
+
+	run.Records = slices.DeleteFunc(run.Records, func(r results.Record) bool { return r.Repetition >= 5 })
+	pair = PairUp(GroupRecords(run, "e"), results.Cell{"revision": "base"}, results.Cell{"revision": "head"})[0]
+	q = NewInquiry(run).About(pair, m)
+	assert.Zero(t, q.Look.Number)
+	answer := Judge([]Question{q})[0]
+	assert.Equal(t, Undecided, answer.Verdict)
+	assert.Contains(t, answer.Reason, "the first look of the plan is not complete")
+}
+
+func TestWhatIsOpenGetsMoreRepetitions(t *testing.T) {
+	run := inTurns(synthetic(3, 2, 18, 1), 9, 12, 18)
+	run.Records = slices.DeleteFunc(run.Records, func(r results.Record) bool { return r.Repetition >= 9 })
+	for i := range run.Records { // the second cell is clear
+		if r := &run.Records[i]; r.Cell["size_bytes"] == 2.0 && r.Cell["revision"] == "head" {
+			*r.ThroughputBytesPerSecond *= 3
+		}
+	}
+	assert.Equal(t, map[string]bool{"revision=base size_bytes=1": true, "revision=head size_bytes=1": true}, StillOpen(run, "e"))
+	run.Plan.Experiments[0].Sequential.Looks = []int{5, 7, 9}
+	assert.Empty(t, StillOpen(run, "e"), "there is no look behind the last")
+	run.Plan.Experiments[0].Sequential = nil
+	assert.Empty(t, StillOpen(run, "e"))
 }

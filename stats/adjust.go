@@ -3,20 +3,7 @@ package stats
 import (
 	"cmp"
 	"slices"
-
-	"github.com/aclements/go-moremath/stats"
 )
-
-// MannWhitney gives the two-sided p-value of the Mann-Whitney U test: how
-// likely two samples at least this different are if nothing distinguishes
-// their cells. Samples that can't be told apart, or are empty, give 1.
-func MannWhitney(baseline, treatment Sample) float64 {
-	result, err := stats.MannWhitneyUTest(baseline.Values(), treatment.Values(), stats.LocationDiffers)
-	if err != nil {
-		return 1
-	}
-	return min(result.P, 1)
-}
 
 // Adjust corrects p-values for having asked many questions: claiming those that
 // are at most Alpha afterwards leaves at most that share of the claims wrong,

@@ -11,6 +11,8 @@ usage() {
 ./run.sh full     the same at effort `full` (an hour)
 ./run.sh build    leaves bin/waggle
 ./run.sh test     installs what the tests need (as root, on Debian) and runs them
+./run.sh paper    builds paper/waggle.pdf from results/reference; with a run directory
+                  behind it, from that run, and marks what differs from the reference
 ./run.sh test-vm  checks the copy ledger on a stock kernel in a virtual machine
 EOF
 }
@@ -42,12 +44,53 @@ sweep() {
 	return "$status"
 }
 
+# What the paper needs, and the Debian package it is in.
+install_tex() {
+	local packages=(texlive-publishers texlive-latex-extra texlive-fonts-recommended texlive-pictures tex-gyre)
+	if command -v pdflatex >/dev/null && kpsewhich acmart.cls tgtermes.sty tikz.sty >/dev/null; then
+		return
+	fi
+	if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+		echo "run.sh: the paper needs LaTeX: install ${packages[*]} (Debian's names), then try again" >&2
+		exit 3
+	fi
+	say "install LaTeX (about 150 MB)"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+}
+
+paper() {
+	local from=(results/reference) log=generated/latex.log
+	[ $# -eq 0 ] || from=("$1" --reference results/reference)
+	say "build"
+	build
+	install_tex
+	say "numbers, verdicts and figures"
+	rm -rf paper/generated paper/waggle.pdf
+	bin/waggle paper --text paper --out paper/generated "${from[@]}"
+	say "typeset"
+	# The date is that of the records, so that the same records give the same bytes.
+	(
+		cd paper
+		SOURCE_DATE_EPOCH=$(cat generated/epoch)
+		export SOURCE_DATE_EPOCH FORCE_SOURCE_DATE=1
+		typeset_once() { pdflatex -interaction=nonstopmode -halt-on-error -output-directory generated waggle >"$log" 2>&1; }
+		typeset_once && bibtex generated/waggle >>"$log" 2>&1 && typeset_once && typeset_once
+	) || {
+		echo "run.sh: LaTeX failed: see paper/$log" >&2
+		exit 1
+	}
+	mv paper/generated/waggle.pdf paper/waggle.pdf
+	say "done: open paper/waggle.pdf"
+}
+
 case "${1-}" in
 "") sweep quick ;;
 smoke | full) sweep "$1" ;;
 build) build ;;
 test) exec .ci/test ;;
 test-vm) exec .ci/test-vm ;;
+paper) paper "${@:2}" ;;
 help | -h | --help) usage ;;
 *)
 	usage >&2

@@ -45,6 +45,7 @@ func commands() []*cli.Command {
 		figuresCommand(),
 		reportCommand(),
 		claimsCommand(),
+		paperCommand(),
 		metaCommand(),
 		chunkCommand(),
 		gatewayCommand(),

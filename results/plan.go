@@ -3,6 +3,7 @@ package results
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 )
 
@@ -33,18 +34,34 @@ type Plan struct {
 // PlannedExperiment is one experiment of a plan, its levels already those of
 // the chosen effort.
 type PlannedExperiment struct {
-	Name        string   `json:"name"`
-	Question    string   `json:"question"`
-	Effort      string   `json:"effort"`
-	Repetitions int      `json:"repetitions"`
-	Factors     []Factor `json:"factors"`
+	Name        string `json:"name"`
+	Question    string `json:"question"`
+	Effort      string `json:"effort"`
+	Repetitions int    `json:"repetitions"`
+	// Trial says how each trial is run, and Metrics what is measured around it
+	// beside throughput and latency. Plans of older programs have neither.
+	Trial   *PlannedTrial `json:"trial,omitempty"`
+	Metrics []string      `json:"metrics,omitempty"`
+	Factors []Factor      `json:"factors"`
 	// Fixed holds the parameters that the experiment sets for all its cells.
 	Fixed Cell `json:"fixed,omitempty"`
 	// Sequential is the plan by which comparisons get more repetitions, absent where
 	// every cell gets the same number. Repetitions is then the most that a cell gets.
 	Sequential *Sequential `json:"sequential,omitempty"`
+	// Exclude holds partial cells that no cell of the experiment has, Control the
+	// cell that is run twice, as A/A.
+	Exclude []Cell `json:"exclude,omitempty"`
+	Control Cell   `json:"control,omitempty"`
 	// Figures are drawn from this experiment's records, in this order.
 	Figures []FigureSpec `json:"figures"`
+}
+
+// PlannedTrial says how trials are run: for so many seconds or so many
+// operations, after a warm-up.
+type PlannedTrial struct {
+	WarmUpSeconds float64 `json:"warm_up_seconds"`
+	Seconds       float64 `json:"seconds,omitempty"`
+	Operations    int64   `json:"operations,omitempty"`
 }
 
 // Factor is one thing an experiment varies, with its levels in the order they
@@ -203,6 +220,8 @@ func (e *Environment) differs(other Environment) string {
 		return fmt.Sprintf("at commit %s, this is %s", e.Commit, other.Commit)
 	case !maps.Equal(e.Revisions, other.Revisions):
 		return fmt.Sprintf("with revisions %v, these are %v", e.Revisions, other.Revisions)
+	case e.GoVersion != other.GoVersion:
+		return fmt.Sprintf("by a program of %s, this is of %s", e.GoVersion, other.GoVersion)
 	case e.Dirty != other.Dirty:
 		return "before or after the code had uncommitted changes"
 	case e.Kernel != other.Kernel:
@@ -210,5 +229,17 @@ func (e *Environment) differs(other Environment) string {
 	case e.CPU != other.CPU || e.CPUs != other.CPUs:
 		return fmt.Sprintf("on %d CPUs %s, these are %d %s", e.CPUs, e.CPU, other.CPUs, other.CPU)
 	}
+	for _, path := range slices.Sorted(maps.Keys(e.Paths)) {
+		if was, is := e.Paths[path], other.Paths[path]; (was == "") != (is == "") {
+			return fmt.Sprintf("where %s was %s, and now is %s", path, supported(was), supported(is))
+		}
+	}
 	return ""
+}
+
+func supported(reason string) string {
+	if reason == "" {
+		return "supported"
+	}
+	return "not supported: " + reason
 }

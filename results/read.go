@@ -53,6 +53,15 @@ func (r *Run) Experiment(name string) (PlannedExperiment, bool) {
 	return r.Plan.experiment(name)
 }
 
+// OpenPlan reads what a run set out to do, whether it has records or not.
+func OpenPlan(dir string) (Plan, error) {
+	run, err := openDocuments(dir)
+	if err != nil {
+		return Plan{}, err
+	}
+	return run.Plan, nil
+}
+
 func openDocuments(dir string) (*Run, error) {
 	run := &Run{}
 	planFile := filepath.Join(dir, PlanFile)

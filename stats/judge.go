@@ -34,6 +34,10 @@ const (
 	// relative to their median, and still be compared as a count: heartbeats and
 	// the odd control message are counted too.
 	countTolerance = 0.005
+	// farApart is by what factor counts that scatter must differ, in all of their
+	// repetitions, for a difference to be claimed without statistics: no machine
+	// makes as many more system calls of the same code.
+	farApart = 1.5
 	// rounding is what division may do to two equal quotients.
 	rounding = 1e-9
 )
@@ -195,6 +199,9 @@ func decide(q Question, c *Comparison) (Verdict, string) {
 		return Undecided, "the treatment has no valid trial"
 	case c.Exact:
 		return decideCount(q.Metric, c)
+	case q.Metric.Exact && FarApart(c.Baseline, c.Treatment):
+		return direction(q.Metric, c.Baseline.Median, c.Treatment.Median), fmt.Sprintf("%.4g to %.4g instead of %.4g to %.4g %s, counted",
+			c.Treatment.Min, c.Treatment.Max, c.Baseline.Min, c.Baseline.Max, q.Metric.Unit)
 	case c.Ratio == nil:
 		return Undecided, "a ratio needs values above zero"
 	case q.Look != nil && q.Look.Number == 0:
@@ -230,6 +237,16 @@ func decideCount(m results.Metric, c *Comparison) (Verdict, string) {
 // SameCount reports whether two counts, such as the medians of two runs, are
 // equal but for what heartbeats add.
 func SameCount(a, b float64) bool { return math.Abs(b-a) <= countTolerance*max(a, b) }
+
+// FarApart reports whether counts that scatter differ so much, in every
+// repetition, that neither chance nor the machine explains it. One repetition
+// alone can't show that.
+func FarApart(a, b Summary) bool {
+	if a.Median > b.Median {
+		a, b = b, a
+	}
+	return min(a.N, b.N) >= 2 && b.Min > farApart*a.Max && b.Min-a.Max > max(a.Max-a.Min, b.Max-b.Min)
+}
 
 func decideTiming(m results.Metric, c *Comparison) (Verdict, string) {
 	noise, effect := *c.Noise, Effect(c.Ratio.Value)

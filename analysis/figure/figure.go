@@ -114,6 +114,14 @@ func Kinds() map[string]string {
 	return names
 }
 
+// CheckKind says whether there is a kind of figure.
+func CheckKind(kind string) error {
+	if _, ok := kinds[kind]; !ok {
+		return fmt.Errorf("there is no kind of figure %q: use one of %s", kind, strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
+	}
+	return nil
+}
+
 // Skipped is a figure that the plan asks for and that the records don't give.
 type Skipped struct {
 	Experiment string
@@ -121,27 +129,29 @@ type Skipped struct {
 	Reason     error
 }
 
-// DrawAll draws all figures that the run's plan asks for, in its order. A
-// figure whose cells measured nothing, or too many to be read, is skipped; any
-// other failure is an error.
-func DrawAll(run *results.Run) (figures []*Figure, skipped []Skipped, err error) {
+// Failed says whether the records should have given the figure: they measured
+// what it is to show, but it could not be drawn.
+func (s Skipped) Failed() bool {
+	return !errors.Is(s.Reason, ErrNoData) && !errors.Is(s.Reason, ErrTooMany)
+}
+
+// DrawAll draws all figures that the run's plan asks for, in its order. One that
+// can't be drawn, for whatever reason, is skipped, and the others are drawn.
+func DrawAll(run *results.Run) (figures []*Figure, skipped []Skipped) {
 	colours := newPalette(run.Plan)
 	names := map[string]int{}
 	for _, experiment := range run.Plan.Experiments {
 		for _, spec := range experiment.Figures {
 			name := uniqueName(names, experiment.Name, spec)
 			f, err := drawOne(run, experiment, spec, name, colours)
-			switch {
-			case errors.Is(err, ErrNoData), errors.Is(err, ErrTooMany):
+			if err != nil {
 				skipped = append(skipped, Skipped{experiment.Name, spec, err})
-			case err != nil:
-				return nil, nil, err
-			default:
-				figures = append(figures, f)
+				continue
 			}
+			figures = append(figures, f)
 		}
 	}
-	return figures, skipped, nil
+	return figures, skipped
 }
 
 // uniqueName makes a figure's file name of letters, digits and dashes alone.
@@ -168,11 +178,10 @@ func drawOne(run *results.Run, experiment results.PlannedExperiment, spec result
 	fail := func(err error) (*Figure, error) {
 		return nil, fmt.Errorf("draw figure %s of experiment %s: %w", spec.Kind, experiment.Name, err)
 	}
-	kind, ok := kinds[spec.Kind]
-	if !ok {
-		return fail(fmt.Errorf("there is no such kind of figure: use one of %s",
-			strings.Join(slices.Sorted(maps.Keys(kinds)), ", ")))
+	if err := CheckKind(spec.Kind); err != nil {
+		return fail(err)
 	}
+	kind := kinds[spec.Kind]
 	shown := spec
 	if kind.withoutX {
 		shown.X = ""

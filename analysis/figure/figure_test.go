@@ -28,8 +28,7 @@ import (
 func pictures(t *testing.T) string { return cmp.Or(os.Getenv("WAGGLE_TEST_PICTURES"), t.TempDir()) }
 
 func drawAll(t *testing.T, run *results.Run) []*Figure {
-	figures, skipped, err := DrawAll(run)
-	require.NoError(t, err)
+	figures, skipped := DrawAll(run)
 	require.Empty(t, skipped)
 	return figures
 }
@@ -105,10 +104,7 @@ func one(t *testing.T, spec results.FigureSpec, factors []results.Factor, record
 		r.Schema, r.Run, r.Experiment, r.Trial, r.Source = results.Schema, "r", "ugly", i, results.SourceMeasured
 		run.Records = append(run.Records, r)
 	}
-	figures, skipped, err := DrawAll(run)
-	if err != nil {
-		return nil, err
-	}
+	figures, skipped := DrawAll(run)
 	if len(skipped) > 0 {
 		return nil, skipped[0].Reason
 	}
@@ -223,7 +219,7 @@ func TestWrongSpecsAreClearErrors(t *testing.T) {
 		spec results.FigureSpec
 		want string
 	}{
-		{results.FigureSpec{Kind: "pie"}, "draw figure pie of experiment ugly: there is no such kind of figure: use one of copies, cpu, "},
+		{results.FigureSpec{Kind: "pie"}, "draw figure pie of experiment ugly: there is no kind of figure \"pie\": use one of copies, cpu, "},
 		{results.FigureSpec{Kind: "throughput", Series: "read"}, "it needs an x factor"},
 		{results.FigureSpec{Kind: "throughput", X: "colour", Series: "read"}, `no cell has the x factor "colour"`},
 		{results.FigureSpec{Kind: "scaling", X: "read"}, "scaling needs a count"},
@@ -437,4 +433,26 @@ func TestNumbersForPeople(t *testing.T) {
 	require.Equal(t, "947 MB/s [903, 1252]", quantityOf(metricNamed(results.Throughput)).interval(947e6, 903e6, 1252e6))
 	require.Equal(t, "no offload", FactorLevel("offload", false))
 	require.Equal(t, "10 k/s", FactorLevel("rate", 1e4))
+}
+
+func TestAFigureThatCannotBeDrawnDoesNotTakeTheOthersAlong(t *testing.T) {
+	run := &results.Run{Plan: results.Plan{Schema: results.Schema, Run: "r", Experiments: []results.PlannedExperiment{{Name: "ugly", Repetitions: 2,
+		Figures: []results.FigureSpec{{Kind: "pie", Title: "no kind"}, bySize, {Kind: "operations", Title: "beyond", X: "size_bytes", Series: "read",
+			Where: results.Cell{"read": "beyond"}}, {Kind: "crossover", Title: "no panel", X: "size_bytes", Series: "read"}, bySize}}}}}
+	run.Plan.Experiments[0].Figures[1].Where = results.Cell{"read": "copy"}
+	run.Plan.Experiments[0].Figures[4].Where = results.Cell{"read": "copy"}
+	records := append(throughputs(results.Cell{"read": "copy", "size_bytes": 4096.0}, 1e9, 2e9),
+		throughputs(results.Cell{"read": "beyond", "size_bytes": 4096.0}, 1e19, 1e9)...)
+	for i, r := range records {
+		r.Schema, r.Run, r.Experiment, r.Trial, r.Source = results.Schema, "r", "ugly", i, results.SourceMeasured
+		run.Records = append(run.Records, r)
+	}
+	figures, skipped := DrawAll(run)
+	require.Len(t, figures, 2)
+	require.Len(t, skipped, 3)
+	for _, s := range skipped {
+		require.True(t, s.Failed(), s.Reason)
+	}
+	require.NoError(t, WriteAll(pictures(t), figures))
+	require.False(t, Skipped{Reason: ErrNoData}.Failed())
 }

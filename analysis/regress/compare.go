@@ -7,13 +7,16 @@
 // times differ in more than the code.
 //
 // [Follow] draws the trend of every metric through the runs of many commits and
-// finds the commits where it changed. It informs and never fails a build, since
-// its runs didn't run interleaved.
+// finds the commits where it changed.
+//
+// A comparison that came to no answer fails, too: what base measured and head did
+// not, and two sides that have nothing in common.
 package regress
 
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"waggle/results"
 	"waggle/stats"
@@ -53,8 +56,8 @@ type Report struct {
 	Interleaved bool `json:"interleaved"`
 	// Findings are all comparisons, in the order of the plan.
 	Findings []Finding `json:"findings"`
-	// Broken are cells that base could run and head could not. They count as
-	// regressions.
+	// Broken is what base measured and head did not: an experiment, a cell, or
+	// metrics of a cell. They count as regressions.
 	Broken []Broken `json:"broken"`
 	// Warnings are to be shown with the outcome.
 	Warnings []string `json:"warnings"`
@@ -74,10 +77,10 @@ type Finding struct {
 	stats.Comparison
 }
 
-// Broken is a cell that no longer gives a valid trial.
+// Broken is what no longer gives a valid trial, or one with all that it measured.
 type Broken struct {
 	Experiment string `json:"experiment"`
-	Cell       string `json:"cell"`
+	Cell       string `json:"cell"` // empty: all of the experiment's
 	Reason     string `json:"reason"`
 }
 
@@ -87,8 +90,13 @@ func (r Report) Regressions() []Finding { return r.with(stats.Worse) }
 // Improvements gives the findings that got better.
 func (r Report) Improvements() []Finding { return r.with(stats.Better) }
 
-// Failed reports whether head must not be merged.
-func (r Report) Failed() bool { return len(r.Regressions()) > 0 || len(r.Broken) > 0 }
+// Decided is how many comparisons came to an answer.
+func (r Report) Decided() int { return len(r.Findings) - len(r.with(stats.Undecided)) }
+
+// Failed reports whether head must not be merged: it got worse, or nobody knows.
+func (r Report) Failed() bool {
+	return len(r.Regressions()) > 0 || len(r.Broken) > 0 || r.Decided() == 0
+}
 
 func (r Report) with(v stats.Verdict) []Finding {
 	var list []Finding
@@ -115,14 +123,22 @@ func Compare(base, head *results.Run) (Report, error) {
 	in := inquiry{report: r}
 	for _, e := range base.Plan.Experiments {
 		noise := noiseOf(base, e.Name)
-		heads := stats.GroupRecords(head, e.Name)
-		for _, b := range stats.Main(stats.GroupRecords(base, e.Name)) {
-			h, ok := find(heads, b)
-			if !ok {
-				in.warn("%s, %s: head has no such cell", e.Name, b.Cell)
-				continue
-			}
+		heads, bases := stats.GroupRecords(head, e.Name), stats.Main(stats.GroupRecords(base, e.Name))
+		switch {
+		case len(bases) == 0:
+			in.warn("%s: base has no trial", e.Name)
+		case len(heads) == 0:
+			in.breaks(e.Name, "", "head has no trial of it")
+			continue
+		}
+		for _, b := range bases {
+			h, _ := find(heads, b)
 			in.ask(stats.Pair{Baseline: b, Treatment: h}, noise)
+		}
+	}
+	for _, e := range head.Plan.Experiments {
+		if _, ok := base.Experiment(e.Name); !ok {
+			in.warn("%s: base has no such experiment", e.Name)
 		}
 	}
 	return in.answer()
@@ -134,12 +150,21 @@ func CompareRevisions(run *results.Run) (Report, error) {
 	in := inquiry{report: Report{Base: side(run), Head: side(run), Interleaved: true, Warnings: environmentWarnings(run, run)}}
 	in.report.Base.Commit = run.Environment.Revisions[BaseRevision]
 	in.report.Head.Commit = run.Environment.Revisions[HeadRevision]
+	compared := false
 	for _, e := range run.Plan.Experiments {
 		noise := noiseOf(run, e.Name)
-		groups := stats.GroupRecords(run, e.Name)
-		for _, p := range stats.PairUp(groups, revision(BaseRevision), revision(HeadRevision)) {
-			in.ask(p, noise)
+		groups := stats.Main(stats.GroupRecords(run, e.Name))
+		heads := stats.Where(groups, revision(HeadRevision))
+		for _, b := range stats.Where(groups, revision(BaseRevision)) {
+			compared = true
+			h, _ := find(heads, b)
+			in.ask(stats.Pair{Baseline: b, Treatment: h}, noise)
 		}
+	}
+	if !compared {
+		return in.report, fmt.Errorf(`run %s compares no revisions: none of its trials is of %s=%s. `+
+			`Run it with --revision %[3]s=PROGRAM --revision %[4]s=PROGRAM, or compare two runs by --base DIR --head DIR`,
+			run.Plan.Run, results.RevisionFactor, BaseRevision, HeadRevision)
 	}
 	return in.answer()
 }
@@ -150,10 +175,11 @@ func side(run *results.Run) Side {
 	return Side{Run: run.Plan.Run, Commit: run.Environment.Commit, Dirty: run.Environment.Dirty}
 }
 
-// find looks for the same cell in another run.
+// find looks for the same cell of another run or revision.
 func find(groups []stats.Group, like stats.Group) (stats.Group, bool) {
+	name := like.Cell.Without(results.RevisionFactor).String()
 	for _, g := range stats.Main(groups) {
-		if g.Cell.String() == like.Cell.String() && g.Source == like.Source {
+		if g.Cell.Without(results.RevisionFactor).String() == name && g.Source == like.Source {
 			return g, true
 		}
 	}
@@ -211,18 +237,34 @@ func (in *inquiry) ask(p stats.Pair, noise map[string]*stats.Noise) {
 		return
 	}
 	if len(p.Treatment.Records) == 0 {
-		in.report.Broken = append(in.report.Broken, Broken{experiment, cell, whyRejected(p.Treatment)})
+		in.breaks(experiment, cell, whyRejected(p.Treatment))
 		return
 	}
+	var missing []string
 	for _, m := range watchedMetrics() {
 		q := stats.Question{Metric: m, Baseline: p.Baseline.Sample(m), Treatment: p.Treatment.Sample(m),
 			Interleaved: in.report.Interleaved, Noise: noise[m.Name]}
 		if len(q.Baseline) == 0 && len(q.Treatment) == 0 {
 			continue
 		}
+		if len(q.Treatment) == 0 {
+			missing = append(missing, m.Name)
+			continue
+		}
+		if len(q.Baseline) == 0 {
+			in.warn("%s, %s: base did not measure %s", experiment, cell, m.Name)
+			continue
+		}
 		in.report.Findings = append(in.report.Findings, Finding{Experiment: experiment, Cell: cell})
 		in.questions = append(in.questions, q)
 	}
+	if len(missing) > 0 {
+		in.breaks(experiment, cell, "head did not measure "+strings.Join(missing, ", "))
+	}
+}
+
+func (in *inquiry) breaks(experiment, cell, reason string) {
+	in.report.Broken = append(in.report.Broken, Broken{experiment, cell, reason})
 }
 
 func (in *inquiry) answer() (Report, error) {

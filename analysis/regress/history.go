@@ -146,8 +146,8 @@ func (t *Trend) findChanges() {
 		medians[i] = p.Median
 	}
 	at := changePoints(medians)
-	if m.Exact && !slices.ContainsFunc(t.Points, func(p Point) bool { return !p.IsCount() }) {
-		at = steps(medians)
+	if m.Exact {
+		at = t.steps(at)
 	}
 	bounds := slices.Concat([]int{0}, at, []int{len(medians)})
 	for i, k := range at {
@@ -167,16 +167,27 @@ func (t *Trend) change(m results.Metric, at int, before, after float64) Change {
 	}
 }
 
-// steps finds where a count changes: each time, since counts don't scatter. What
-// scatters within any of the runs, as system calls do, is none.
-func steps(series []float64) []int {
+// steps finds where a count changes: each time, since counts don't scatter. One
+// that scatters within any of the runs, as system calls do, changes where the
+// runs on both sides are far apart, and at the change points that there are.
+func (t *Trend) steps(changePoints []int) []int {
+	scatters := slices.ContainsFunc(t.Points, func(p Point) bool { return !p.IsCount() })
 	var at []int
-	for i := 1; i < len(series); i++ {
-		if !stats.SameCount(series[i-1], series[i]) {
+	for i := 1; i < len(t.Points); i++ {
+		before, after := t.Points[i-1].Summary, t.Points[i].Summary
+		if scatters && (slices.Contains(changePoints, i) || stats.FarApart(before, after)) ||
+			!scatters && !stats.SameCount(before.Median, after.Median) {
 			at = append(at, i)
 		}
 	}
 	return at
+}
+
+// Failed reports whether any trend got worse anywhere.
+func (h History) Failed() bool {
+	return slices.ContainsFunc(h.Trends, func(t Trend) bool {
+		return slices.ContainsFunc(t.Changes, func(c Change) bool { return c.Verdict == stats.Worse })
+	})
 }
 
 // Changed gives the trends that changed somewhere.

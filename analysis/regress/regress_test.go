@@ -177,7 +177,8 @@ func TestNothingInCommonIsAnError(t *testing.T) {
 	_, err := Compare(empty, madeRun(1, "a", good))
 	require.ErrorContains(t, err, "no cell in common")
 	_, err = CompareRevisions(madeRun(1, "a", good))
-	require.ErrorContains(t, err, "no cell in common")
+	require.ErrorContains(t, err, "compares no revisions")
+	require.ErrorContains(t, err, "--revision base=PROGRAM")
 }
 
 func TestJSONHoldsTheNumbers(t *testing.T) {
@@ -314,4 +315,78 @@ func TestHistoryNeedsRuns(t *testing.T) {
 	runs, err := OpenHistory(dir)
 	require.NoError(t, err)
 	assert.Contains(t, Follow(runs).Warnings[0], "1 runs")
+}
+
+// changed gives a run with the records that keep changes and wants.
+func changed(run *results.Run, keep func(*results.Record) bool) *results.Run {
+	kept := run.Records[:0]
+	for _, r := range run.Records {
+		if keep(&r) {
+			kept = append(kept, r)
+		}
+	}
+	run.Records = kept
+	return run
+}
+
+func TestWhatBaseMeasuredAndHeadDidNotFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		keep func(*results.Record) bool
+		want string
+	}{
+		"a cell":        {func(r *results.Record) bool { return r.Cell["read"] != "sendfile" }, "BROKEN  read-path, read=sendfile: it has no trial"},
+		"an experiment": {func(r *results.Record) bool { return false }, "BROKEN  read-path: head has no trial of it"},
+		"the ledger": {func(r *results.Record) bool { r.Copies, r.Syscalls = nil, nil; return true },
+			"BROKEN  read-path, read=copy: head did not measure copies_per_byte, user_to_kernel_per_byte, kernel_to_user_per_byte"},
+	} {
+		r, err := Compare(madeRun(1, "a", good), changed(madeRun(2, "b", good), c.keep))
+		require.NoError(t, err, name)
+		assert.True(t, r.Failed(), name)
+		assert.Contains(t, r.Text(), c.want, name)
+		assert.NotContains(t, r.Headline(), "no regression", name)
+		assert.Contains(t, r.Markdown(), "**broken**", name)
+	}
+	one := changed(madeInterleaved(3, good, good), func(r *results.Record) bool {
+		return r.Cell["revision"] == "base" || r.Cell["read"] == "copy"
+	})
+	r, err := CompareRevisions(one)
+	require.NoError(t, err)
+	assert.True(t, r.Failed())
+	assert.Contains(t, r.Text(), "BROKEN  read-path, read=sendfile")
+}
+
+func TestAComparisonWithoutAnAnswerIsNoPass(t *testing.T) {
+	timingsAlone := func(r *results.Record) bool { r.Copies, r.Syscalls, r.PayloadBytes = nil, nil, nil; return true }
+	r, err := Compare(changed(madeRun(1, "a", good), timingsAlone), changed(madeRun(2, "b", good), timingsAlone))
+	require.NoError(t, err)
+	assert.True(t, r.Failed(), "timings of two runs are not compared")
+	assert.Contains(t, r.Headline(), "nothing could be compared")
+}
+
+// scattering makes about so many system calls a thousand operations.
+func scattering(run *results.Run, seed uint64, about float64) *results.Run {
+	random := rand.New(rand.NewPCG(seed, 3))
+	return changed(run, func(r *results.Record) bool {
+		calls := int64(about * (1 + .2*random.Float64()))
+		r.Syscalls = &calls
+		return true
+	})
+}
+
+func TestThreeTimesTheSystemCallsAreAFindingBetweenTwoRuns(t *testing.T) {
+	r, err := Compare(scattering(madeRun(1, "a", good), 1, 2000), scattering(madeRun(2, "b", good), 2, 6000))
+	require.NoError(t, err)
+	require.True(t, r.Failed())
+	for _, f := range r.Regressions() {
+		assert.Equal(t, results.SyscallsPerOperation, f.Metric)
+	}
+	r, err = Compare(scattering(madeRun(1, "a", good), 1, 2000), scattering(madeRun(2, "b", good), 2, 2300))
+	require.NoError(t, err)
+	require.False(t, r.Failed(), "within what a machine does: %s", r.Text())
+
+	runs := []*results.Run{scattering(madeRun(1, "a", good), 1, 2000), scattering(madeRun(2, "b", good), 2, 6000)}
+	h := Follow(runs)
+	require.True(t, h.Failed())
+	require.Contains(t, h.Text(), results.SyscallsPerOperation)
+	require.False(t, Follow(runs[:1]).Failed())
 }

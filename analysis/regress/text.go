@@ -10,12 +10,16 @@ import (
 
 // Headline is the outcome in one line.
 func (r Report) Headline() string {
+	if r.Decided() == 0 && len(r.Broken) == 0 {
+		return fmt.Sprintf("nothing could be compared: %s came to no answer", count(len(r.Findings), "comparison"))
+	}
 	if r.Failed() {
 		return fmt.Sprintf("%s, %s, %s in %d comparisons",
 			count(len(r.Regressions()), "regression"), count(len(r.Broken), "broken cell"),
-			count(len(r.Improvements()), "improvement"), len(r.Findings))
+			count(len(r.Improvements()), "improvement"), r.Decided())
 	}
-	return fmt.Sprintf("no regression, %s in %d comparisons", count(len(r.Improvements()), "improvement"), len(r.Findings))
+	return fmt.Sprintf("no regression, %s in %d comparisons (%d came to no answer)", count(len(r.Improvements()), "improvement"),
+		r.Decided(), len(r.Findings)-r.Decided())
 }
 
 // Text is the report for a terminal: what got worse, what got better, and what
@@ -23,7 +27,7 @@ func (r Report) Headline() string {
 func (r Report) Text() string {
 	var b strings.Builder
 	for _, c := range r.Broken {
-		fmt.Fprintf(&b, "BROKEN  %s, %s: %s\n", c.Experiment, c.Cell, c.Reason)
+		fmt.Fprintf(&b, "BROKEN  %s%s: %s\n", c.Experiment, inCell(c.Cell, c.Cell), c.Reason)
 	}
 	for _, f := range r.Regressions() {
 		fmt.Fprintf(&b, "WORSE   %s, %s: %s: %s\n", f.Experiment, f.Cell, f.Metric, f.Reason)
@@ -45,7 +49,7 @@ func (r Report) Markdown() string {
 	fmt.Fprintf(&b, "## Waggle: %s\n\n", r.Headline())
 	fmt.Fprintf(&b, "base %s (run %s), head %s (run %s)\n\n", code(r.Base.Commit), code(r.Base.Run), code(r.Head.Commit), code(r.Head.Run))
 	for _, c := range r.Broken {
-		fmt.Fprintf(&b, "- **broken**: %s, %s: %s\n", escape(c.Experiment), code(c.Cell), escape(c.Reason))
+		fmt.Fprintf(&b, "- **broken**: %s%s: %s\n", escape(c.Experiment), inCell(c.Cell, code(c.Cell)), escape(c.Reason))
 	}
 	if len(r.Broken) > 0 {
 		b.WriteString("\n")
@@ -64,6 +68,14 @@ func (r Report) Markdown() string {
 		b.WriteString("</details>\n")
 	}
 	return b.String()
+}
+
+// inCell puts a cell as it is shown behind its experiment, if one is meant.
+func inCell(cell, shown string) string {
+	if cell == "" {
+		return ""
+	}
+	return ", " + shown
 }
 
 func writeTable(b *strings.Builder, title string, findings []Finding) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -51,6 +52,17 @@ func TestRegressDrawsAHistory(t *testing.T) {
 	require.Contains(t, stdout, "0 of 1 trend changed")
 	_, err := os.Stat(filepath.Join(graphs, "trend-copies-copies_per_byte.svg"))
 	require.NoError(t, err)
+}
+
+func TestAHistoryThatGotWorseFails(t *testing.T) {
+	dir := t.TempDir()
+	for i, copies := range []float64{2, 3} {
+		name := fmt.Sprint("run", i)
+		require.NoError(t, os.Rename(countedRun(t, name, copies), filepath.Join(dir, name)))
+	}
+	code, stdout, _ := waggle(t, "regress", "--history", dir)
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, stdout, "worse   copies, read=copy: copies_per_byte")
 }
 
 func TestClaimsPrintsAVerdictForEach(t *testing.T) {

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"errors"
-
 	"github.com/urfave/cli/v2"
 
 	"waggle/dfs/client"
@@ -20,18 +18,18 @@ func catCommand() *cli.Command {
 				return err
 			}
 			return withClient(c, client.Options{}, func(cl *client.Client) error {
-				for _, path := range paths {
-					f, err := cl.Open(c.Context, path)
-					if err != nil {
-						return err
-					}
-					_, err = f.WriteTo(c.App.Writer)
-					if err := errors.Join(err, f.Close()); err != nil {
-						return err
-					}
-				}
-				return nil
+				return each(c, paths, func(path string) error { return printFile(c, cl, path) })
 			})
 		},
 	}
+}
+
+func printFile(c *cli.Context, cl *client.Client, path string) error {
+	f, err := cl.Open(c.Context, path)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // nothing was written
+	_, err = f.WriteTo(outputWriter{c.App.Writer})
+	return err
 }

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -41,6 +43,51 @@ func arguments(c *cli.Context, least, most int) ([]string, error) {
 		return nil, usagef("%s takes %s, got %d arguments", c.Command.Name, c.Command.ArgsUsage, len(args))
 	}
 	return args, nil
+}
+
+// each carries out do for every operand. One that fails is named, and does not
+// keep the others from their turn (POSIX, "Consequences of Errors").
+func each(c *cli.Context, operands []string, do func(operand string) error) error {
+	if len(operands) == 1 {
+		return do(operands[0])
+	}
+	failed := 0
+	for _, operand := range operands {
+		err := do(operand)
+		if err != nil && endsAll(c.Context, err) {
+			return err
+		}
+		if err != nil {
+			failed++
+			complain(c, err)
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of %d arguments of %s failed", failed, len(operands), c.Command.Name)
+	}
+	return nil
+}
+
+// complain names a failure that does not end the command.
+func complain(c *cli.Context, err error) { fmt.Fprintf(c.App.ErrWriter, "waggle: %v\n", err) }
+
+// endsAll says whether an error befalls whatever comes next, too.
+func endsAll(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, client.ErrUnavailable) || errors.Is(err, errOutput)
+}
+
+// errOutput: what a command prints can't be written.
+var errOutput = errors.New("write the output")
+
+// outputWriter marks its errors, so that they can be told from others.
+type outputWriter struct{ io.Writer }
+
+func (w outputWriter) Write(p []byte) (int, error) {
+	n, err := w.Writer.Write(p)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", errOutput, err)
+	}
+	return n, err
 }
 
 // byteSize reads a number of bytes such as 64KiB; empty is 0.

@@ -24,13 +24,8 @@ func figuresCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			figures, skipped, err := figure.DrawAll(run)
-			if err != nil {
-				return err
-			}
-			for _, s := range skipped {
-				fmt.Fprintf(c.App.ErrWriter, "not drawn: %s: %v\n", s.Spec.Title, s.Reason)
-			}
+			figures, skipped := figure.DrawAll(run)
+			undrawn := tellSkipped(c, skipped)
 			if len(figures) == 0 {
 				return fmt.Errorf("%s: no figure could be drawn from its %d records", c.Args().First(), len(run.Records))
 			}
@@ -39,7 +34,7 @@ func figuresCommand() *cli.Command {
 				return err
 			}
 			fmt.Fprintf(c.App.Writer, "figures drawn into %s: %d\n", dir, len(figures))
-			return nil
+			return undrawn
 		},
 	}
 }

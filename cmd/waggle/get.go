@@ -19,6 +19,7 @@ func getCommand() *cli.Command {
 		Usage:     "copy a file or tree out of the file system",
 		ArgsUsage: "PATH LOCAL",
 		Description: "LOCAL is what the copy is called; a file that is got to a directory keeps its name in it.\n" +
+			"What can't be copied is named, the rest is copied, and the exit code is 1. Zeros become holes, hard links stay.\n" +
 			"Run it again after an interruption: what is complete, by size and time, is skipped.",
 		Flags: clientFlags(transferFlags()...),
 		Action: func(c *cli.Context) error {

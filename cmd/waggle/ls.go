@@ -28,12 +28,7 @@ func lsCommand() *cli.Command {
 				paths = []string{"/"}
 			}
 			return withClient(c, client.Options{}, func(cl *client.Client) error {
-				for _, path := range paths {
-					if err := list(c, cl, path); err != nil {
-						return err
-					}
-				}
-				return nil
+				return each(c, paths, func(path string) error { return list(c, cl, path) })
 			})
 		},
 	}

@@ -31,12 +31,7 @@ func mkdirCommand() *cli.Command {
 				if c.Bool("parents") {
 					make = cl.MkdirAll
 				}
-				for _, path := range paths {
-					if err := make(c.Context, path, fs.FileMode(mode)); err != nil {
-						return err
-					}
-				}
-				return nil
+				return each(c, paths, func(path string) error { return make(c.Context, path, fs.FileMode(mode)) })
 			})
 		},
 	}

@@ -18,7 +18,8 @@ waggle regress DIR                     compares the levels base and head of the 
                                        "revision" in one run, timings too
 waggle regress --history DIR           follows the runs in DIR through time
 
-Exits with 1 if head is worse in any cell, and names it.`,
+Exits with 1 if head is worse in any cell, if it did not measure all that base did, if
+nothing could be compared, or if a trend of the history got worse, and names what it was.`,
 		ArgsUsage: "[DIR]",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "base", Usage: "run `DIR`ectory of the revision to compare with"},
@@ -92,7 +93,13 @@ func followHistory(c *cli.Context) error {
 			return err
 		}
 	}
-	return printReport(c, history)
+	if err := printReport(c, history); err != nil {
+		return err
+	}
+	if history.Failed() {
+		return cli.Exit("", exitFailed)
+	}
+	return nil
 }
 
 // printReport writes a report in the form that was asked for.

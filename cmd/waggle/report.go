@@ -26,10 +26,8 @@ func reportCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			figures, skipped, err := figure.DrawAll(run)
-			if err != nil {
-				return err
-			}
+			figures, skipped := figure.DrawAll(run)
+			undrawn := tellSkipped(c, skipped)
 			r, err := report.Make(run, figures, skipped)
 			if err != nil {
 				return err
@@ -38,7 +36,7 @@ func reportCommand() *cli.Command {
 				return err
 			}
 			fmt.Fprintf(c.App.Writer, "the report is %s\n", filepath.Join(dir, results.ReportFile))
-			return nil
+			return undrawn
 		},
 	}
 }

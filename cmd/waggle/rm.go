@@ -23,21 +23,16 @@ func rmCommand() *cli.Command {
 				return err
 			}
 			return withClient(c, client.Options{}, func(cl *client.Client) error {
-				for _, path := range paths {
-					if strings.Trim(path, "/.") == "" {
-						return usagef("rm: the root can't be removed")
-					}
-					if err := removePath(c, cl, path); err != nil {
-						return err
-					}
-				}
-				return nil
+				return each(c, paths, func(path string) error { return removePath(c, cl, path) })
 			})
 		},
 	}
 }
 
 func removePath(c *cli.Context, cl *client.Client, path string) error {
+	if path != "" && strings.Trim(path, "/.") == "" {
+		return usagef("rm: the root can't be removed")
+	}
 	if !c.Bool("recursive") {
 		err := cl.Remove(c.Context, path)
 		if errors.Is(err, syscall.ENOTEMPTY) {
@@ -48,5 +43,17 @@ func removePath(c *cli.Context, cl *client.Client, path string) error {
 	if _, err := cl.Lstat(c.Context, path); err != nil {
 		return err
 	}
-	return cl.RemoveAll(c.Context, path)
+	failed := 0
+	var last error
+	cl.RemoveTree(c.Context, path, func(err error) {
+		failed, last = failed+1, err
+		complain(c, err)
+	})
+	switch {
+	case failed == 0:
+		return c.Context.Err()
+	case endsAll(c.Context, last):
+		return fmt.Errorf("remove %s: %w", path, last)
+	}
+	return fmt.Errorf("remove %s: %d entries below it could not be removed", path, failed)
 }

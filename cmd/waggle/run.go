@@ -32,9 +32,10 @@ func runCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "run",
 		Usage:     "run experiments",
-		ArgsUsage: "EXPERIMENT...",
+		ArgsUsage: "[EXPERIMENT...]",
 		Description: "An experiment is named, a file, or `all`. --list shows those that come with waggle,\n" +
-			"--dry-run the cells that would be run and how long that takes.",
+			"--dry-run the cells that would be run and how long that takes. `--resume --out DIR` alone goes on with an\n" +
+			"interrupted run as it was begun; what is given beside must be what it was begun with.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "effort", Value: string(spec.Quick), Usage: "how much to run: smoke, quick or full"},
 			&cli.PathFlag{Name: "out", Usage: "write the run `DIRECTORY`; default " + localResults + "/TIME"},
@@ -79,7 +80,19 @@ func runOptions(c *cli.Context) (o runner.Options, err error) {
 		return o, usagef("%v", err)
 	}
 	known := runner.KnownPaths()
-	if o.Experiments, err = loadExperiments(c.Args().Slice(), known); err != nil {
+	o.Out, o.Resume, o.Scratch = c.Path("out"), c.Bool("resume"), c.Path("scratch")
+	if o.Revisions, err = parseRevisions(c.StringSlice("revision")); err != nil {
+		return o, err
+	}
+	if o.Resume && o.Out == "" {
+		return o, usagef("--resume needs --out DIRECTORY, the run to go on with")
+	}
+	if o.Resume && c.NArg() == 0 {
+		err = asBegun(c, &o)
+	} else {
+		o.Experiments, err = loadExperiments(c.Args().Slice(), known)
+	}
+	if err != nil {
 		return o, err
 	}
 	for _, text := range c.StringSlice("set") {
@@ -89,17 +102,13 @@ func runOptions(c *cli.Context) (o runner.Options, err error) {
 		}
 		o.Overrides = append(o.Overrides, override)
 	}
-	if o.Revisions, err = parseRevisions(c.StringSlice("revision")); err != nil {
-		return o, err
-	}
 	if _, err := o.Plan(); err != nil {
 		return o, usagef("%v", err)
 	}
-	o.Out, o.Resume, o.Scratch = c.Path("out"), c.Bool("resume"), c.Path("scratch")
+	if err := checkScratch(o.Scratch); err != nil {
+		return o, err
+	}
 	if o.Out == "" {
-		if o.Resume {
-			return o, usagef("--resume needs --out DIRECTORY, the run to go on with")
-		}
 		o.Out = filepath.Join(localResults, time.Now().UTC().Format("20060102-150405"))
 	}
 	if o.Seed = rand.Uint64(); c.IsSet("seed") {
@@ -111,6 +120,38 @@ func runOptions(c *cli.Context) (o runner.Options, err error) {
 	o.CommandLine = os.Args
 	o.Progress = newProgress(c.App.ErrWriter)
 	return o, nil
+}
+
+// asBegun makes the options those that the run in --out was begun with.
+func asBegun(c *cli.Context, o *runner.Options) error {
+	if c.IsSet("set") {
+		return usagef("--set goes with experiments that are named; without them the run in %s goes on as it was begun", o.Out)
+	}
+	plan, err := results.OpenPlan(o.Out)
+	if err != nil {
+		return err
+	}
+	wanted := o.Effort
+	if err := o.Begun(plan); err != nil {
+		return usagef("resume the run in %s: %v", o.Out, err)
+	}
+	if c.IsSet("effort") && o.Effort != wanted {
+		return usagef("the run in %s was begun at effort %s and not %s", o.Out, o.Effort, wanted)
+	}
+	return nil
+}
+
+// checkScratch says what is wrong with a directory for the roles' data before a
+// run directory is made.
+func checkScratch(dir string) error {
+	if dir == "" {
+		return nil
+	}
+	probe, err := os.MkdirTemp(dir, ".waggle-probe-")
+	if err != nil {
+		return usagef("--scratch: directories can't be made in %s: %v", dir, errors.Unwrap(err))
+	}
+	return os.Remove(probe)
 }
 
 // maxRevisions bounds the programs that one run compares.
@@ -156,6 +197,11 @@ func loadExperiments(names []string, known spec.Paths) (list []*spec.Experiment,
 		e, err := experiments.Load(name, known)
 		if err != nil {
 			return nil, usagef("%v", err)
+		}
+		for _, f := range e.Figures {
+			if err := figure.CheckKind(f.Kind); err != nil {
+				return nil, usagef("experiment %s, figure %q: %v", e.Name, f.Title, err)
+			}
 		}
 		if seen[e.Name] {
 			return nil, usagef("experiment %s is given twice", e.Name)
@@ -206,35 +252,52 @@ func finishRun(c *cli.Context, dir string, summary runner.Summary) error {
 	if err != nil {
 		return err
 	}
-	if err := analyse(c, run, dir); err != nil {
+	undrawn, err := analyse(c, run, dir)
+	if err != nil {
 		return fmt.Errorf("the run is done, but could not be drawn: %w", err)
 	}
 	fmt.Fprintf(c.App.Writer, "%d trials, %d valid, %d not valid, %d not supported here\n",
 		summary.Trials, summary.Valid, summary.Invalid, summary.Unsupported)
 	fmt.Fprintf(c.App.Writer, "the report is %s\n", filepath.Join(dir, results.ReportFile))
+	if undrawn != nil {
+		return undrawn
+	}
 	if summary.Invalid > 0 {
 		return cli.Exit(fmt.Sprintf("%d of %d trials are not valid: the report says why", summary.Invalid, summary.Trials), exitInvalid)
 	}
 	return nil
 }
 
-func analyse(c *cli.Context, run *results.Run, dir string) error {
+// analyse writes all that a run's records show. Undrawn names how many figures
+// could not be drawn; everything else is there all the same.
+func analyse(c *cli.Context, run *results.Run, dir string) (undrawn, err error) {
 	if err := run.SaveBench(filepath.Join(dir, results.BenchFile)); err != nil {
-		return err
+		return nil, err
 	}
-	figures, skipped, err := figure.DrawAll(run)
-	if err != nil {
-		return err
-	}
-	for _, s := range skipped {
-		fmt.Fprintf(c.App.ErrWriter, "not drawn: %s: %v\n", s.Spec.Title, s.Reason)
-	}
+	figures, skipped := figure.DrawAll(run)
+	undrawn = tellSkipped(c, skipped)
 	if err := figure.WriteAll(filepath.Join(dir, results.FiguresDir), figures); err != nil {
-		return err
+		return nil, err
 	}
 	r, err := report.Make(run, figures, skipped)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	return r.Write(dir)
+	return undrawn, r.Write(dir)
+}
+
+// tellSkipped says which figures are missing. It is an error if there is one that
+// the records should have given.
+func tellSkipped(c *cli.Context, skipped []figure.Skipped) error {
+	failed := 0
+	for _, s := range skipped {
+		fmt.Fprintf(c.App.ErrWriter, "not drawn: %s: %v\n", s.Spec.Title, s.Reason)
+		if s.Failed() {
+			failed++
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("%d of the figures could not be drawn; the others, and the report, are there", failed)
+	}
+	return nil
 }

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -10,6 +12,7 @@ import (
 	"waggle/experiments"
 	"waggle/experiments/runner"
 	"waggle/experiments/spec"
+	"waggle/results"
 )
 
 func TestExperimentsThatComeWithWaggle(t *testing.T) {
@@ -45,6 +48,8 @@ func TestRunRefusesWhatItCantDo(t *testing.T) {
 		{"read=teleport: choose one of", []string{"run", "read-path", "--set", "read=teleport"}},
 		{"none of the chosen experiments has it", []string{"run", "read-path", "--set", "rate=5"}},
 		{"--resume needs --out", []string{"run", "read-path", "--resume"}},
+		{"--resume needs --out", []string{"run", "--resume"}},
+		{"--scratch: directories can't be made in /missing", []string{"run", "read-path", "--scratch", "/missing"}},
 	} {
 		code, _, stderr := waggle(t, test.args...)
 		require.Equal(t, exitUsage, code, test.args)
@@ -63,4 +68,65 @@ func TestRunShowsWhatItWouldDo(t *testing.T) {
 	require.Contains(t, stdout, "topology=local read=floor size_bytes=4096 clients=3\n")
 	require.Contains(t, stdout, "topology=local read=copy size_bytes=4096 clients=2 (A/A)\n")
 	require.Contains(t, stdout, "takes about")
+}
+
+// experimentFile writes an experiment with a figure of a kind.
+func experimentFile(t *testing.T, kind string) string {
+	path := filepath.Join(t.TempDir(), "mine.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(`
+name: mine
+question: Is it drawn?
+fixed: {files: 2, file_bytes: 64KiB, size_bytes: 4KiB, chunk_servers: 1}
+factors: {read: [copy, floor]}
+control: {read: copy}
+trials:
+  smoke: {repetitions: 1, operations: 20}
+  quick: {repetitions: 1, operations: 20}
+  full: {repetitions: 1, operations: 20}
+figures: [{kind: `+kind+`, title: T, x: read, series: read}]
+`), 0o600))
+	return path
+}
+
+func TestAFigureOfAKindThatThereIsNotIsRefusedBeforeAnythingIsMeasured(t *testing.T) {
+	for _, more := range [][]string{nil, {"--dry-run"}} {
+		out := filepath.Join(t.TempDir(), "run")
+		code, _, stderr := waggle(t, append([]string{"run", experimentFile(t, "thruput"), "--out", out}, more...)...)
+		require.Equal(t, exitUsage, code)
+		require.Contains(t, stderr, `there is no kind of figure "thruput": use one of copies`)
+		require.NoDirExists(t, out)
+	}
+}
+
+func TestARunGoesOnByItsDirectoryAlone(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "run")
+	plan := func(args ...string) string {
+		code, stdout, stderr := waggle(t, append([]string{"run", "--dry-run"}, args...)...)
+		require.Zero(t, code, stderr)
+		return stdout
+	}
+	file := experimentFile(t, "operations")
+	want := plan(file, "--effort", "smoke", "--set", "read=copy,sendfile")
+	o := runner.Options{Effort: spec.Smoke}
+	var err error
+	o.Experiments, err = loadExperiments([]string{file}, runner.KnownPaths())
+	require.NoError(t, err)
+	override, err := spec.ParseOverride("read=copy,sendfile", runner.KnownPaths())
+	require.NoError(t, err)
+	o.Overrides = []spec.Override{override}
+	plans, err := o.Plan()
+	require.NoError(t, err)
+	w, err := results.Create(out, results.Plan{Run: "r", Experiments: []results.PlannedExperiment{plans[0].Planned()}},
+		results.Environment{CPUs: 1, MemoryBytes: 1})
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	require.NoError(t, os.Remove(file))
+	require.Equal(t, want, plan("--resume", "--out", out))
+
+	code, _, stderr := waggle(t, "run", "--resume", "--out", out, "--effort", "full")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, "begun at effort smoke and not full")
+	code, _, stderr = waggle(t, "run", "--resume", "--out", out, "--set", "read=copy")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, "--set goes with experiments that are named")
 }

@@ -24,12 +24,7 @@ func statCommand() *cli.Command {
 				return err
 			}
 			return withClient(c, client.Options{}, func(cl *client.Client) error {
-				for _, path := range paths {
-					if err := describe(c, cl, path); err != nil {
-						return err
-					}
-				}
-				return nil
+				return each(c, paths, func(path string) error { return describe(c, cl, path) })
 			})
 		},
 	}

@@ -34,7 +34,11 @@ func copyTree(c *cli.Context, what string, do func(context.Context, transfer.Opt
 	if !c.Bool("quiet") {
 		stop = show(c.App.ErrWriter, what, progress)
 	}
-	summary, err := do(c.Context, transfer.Options{Workers: c.Int("workers"), Progress: progress})
+	summary, err := do(c.Context, transfer.Options{Workers: c.Int("workers"), Progress: progress,
+		Failed: func(err error) { complain(c, err) },
+		LeftOut: func(path string) {
+			fmt.Fprintf(c.App.ErrWriter, "waggle: %s is left out: it is a socket, a device or a pipe\n", printable(path))
+		}})
 	stop()
 	if c.Bool("json") {
 		if printed := printJSON(c.App.Writer, summary); err == nil {
@@ -48,12 +52,9 @@ func copyTree(c *cli.Context, what string, do func(context.Context, transfer.Opt
 	if err != nil {
 		return fmt.Errorf("%w (%s and %s were copied; run the command again to go on)", err, plural(summary.Files, "file"), humanize.IBytes(uint64(summary.Bytes)))
 	}
-	fmt.Fprintf(c.App.Writer, "%s: %s, %s in %.2f s; %s skipped as complete; %s, %s\n", what,
-		plural(summary.Files, "file"), humanize.IBytes(uint64(summary.Bytes)), summary.Seconds,
-		plural(summary.SkippedFiles, "file"), plural(summary.Directories, "directory"), plural(summary.Symlinks, "symlink"))
-	if summary.Special > 0 {
-		fmt.Fprintf(c.App.ErrWriter, "waggle: %d sockets, devices or pipes were left out: the file system has none\n", summary.Special)
-	}
+	fmt.Fprintf(c.App.Writer, "%s: %s, %s in %.2f s; %s skipped as complete; %s, %s, %s\n", what,
+		plural(summary.Files, "file"), humanize.IBytes(uint64(summary.Bytes)), summary.Seconds, plural(summary.SkippedFiles, "file"),
+		plural(summary.Directories, "directory"), plural(summary.Symlinks, "symlink"), plural(summary.HardLinks, "hard link"))
 	return nil
 }
 

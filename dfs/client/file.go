@@ -3,7 +3,6 @@ package client
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -32,6 +31,15 @@ type FileOptions struct {
 	// ChunkSize (bytes, a power of two from 64 KiB to 64 MiB) and Replication;
 	// 0: the client's default.
 	ChunkSize, Replication uint32
+}
+
+// modifiedNs is Modified as a control call has it; nil if it is not set.
+func (o *FileOptions) modifiedNs() *int64 {
+	if o.Modified.IsZero() {
+		return nil
+	}
+	ns := nanoseconds(o.Modified)
+	return &ns
 }
 
 // File is an open file or directory. Its methods are those of os.File, and may
@@ -143,9 +151,7 @@ func (c *Client) create(ctx context.Context, path string, exclusive, replace boo
 		c.copied.Add(int64(len(inline)))
 		change.Inline = bytes.Clone(inline) // the caller may go on before it is sent
 	}
-	if !o.Modified.IsZero() {
-		change.ModifiedNs = o.Modified.UnixNano()
-	}
+	change.ModifiedNs = o.modifiedNs()
 	return c.mutate(ctx, &control.Mutation{Change: &control.Mutation_Create{Create: change}})
 }
 
@@ -187,8 +193,11 @@ func (c *Client) WriteFileWith(ctx context.Context, path string, content []byte,
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.Close())
+	if _, err = f.Write(content); err != nil {
+		f.Close() // repeats the error
+		return err
+	}
+	return f.Close()
 }
 
 // isSmall says whether all bytes of a file are in its inode record.

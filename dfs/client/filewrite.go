@@ -377,10 +377,7 @@ func (f *File) sendSize() error {
 	if !f.unsaid {
 		return nil
 	}
-	change := &control.SetSize{Node: &control.Node{Start: f.inode}, Size: f.end, GrowOnly: true, Spill: f.spill}
-	if !f.options.Modified.IsZero() {
-		change.ModifiedNs = f.options.Modified.UnixNano()
-	}
+	change := &control.SetSize{Node: &control.Node{Start: f.inode}, Size: f.end, GrowOnly: true, Spill: f.spill, ModifiedNs: f.options.modifiedNs()}
 	_, err := f.c.mutate(f.ctx, &control.Mutation{Change: &control.Mutation_SetSize{SetSize: change}})
 	if err == nil {
 		f.unsaid, f.spill = false, false
@@ -425,7 +422,7 @@ func (f *File) truncate(size uint64) error {
 	}
 	f.chunked, f.end = false, 0
 	_, err := f.c.mutate(f.ctx, &control.Mutation{Change: &control.Mutation_SetSize{SetSize: &control.SetSize{
-		Node: &control.Node{Start: f.inode}, Size: size}}})
+		Node: &control.Node{Start: f.inode}, Size: size, ModifiedNs: f.options.modifiedNs()}}})
 	if !isErrno(err, syscall.EFBIG) || size <= wire.MaxInline {
 		return err
 	}

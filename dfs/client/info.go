@@ -2,6 +2,7 @@ package client
 
 import (
 	"io/fs"
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +48,27 @@ func (i *Info) Sys() any { return &i.attributes }
 
 // Attributes returns all attributes.
 func (i *Info) Attributes() wire.Attributes { return i.attributes }
+
+// The times that an inode can have, in seconds since the epoch.
+const (
+	minSeconds = math.MinInt64 / int64(time.Second)
+	maxSeconds = math.MaxInt64 / int64(time.Second)
+)
+
+// ClampTime returns the time that a file has which t is set for: one before
+// 1677-09-21 or after 2262-04-11 becomes the first or last whole second that
+// there is, as in Linux's file systems.
+func ClampTime(t time.Time) time.Time {
+	switch s := t.Unix(); {
+	case s <= minSeconds:
+		return time.Unix(minSeconds, 0)
+	case s >= maxSeconds:
+		return time.Unix(maxSeconds, 0)
+	}
+	return t
+}
+
+func nanoseconds(t time.Time) int64 { return ClampTime(t).UnixNano() }
 
 // Entry is an entry of a directory; it is an fs.DirEntry.
 type Entry struct {

@@ -64,6 +64,9 @@ func nextName(path string) (name, rest string, err error) {
 
 // names cuts a path into its names.
 func names(path string) ([][]byte, error) {
+	if path == "" { // POSIX, pathname resolution
+		return nil, &remoteError{syscall.ENOENT, "the path is empty"}
+	}
 	if len(path) > maxPath {
 		return nil, &remoteError{syscall.ENAMETOOLONG, fmt.Sprintf("the path has %d bytes, at most %d are allowed", len(path), maxPath)}
 	}
@@ -89,7 +92,7 @@ func node(path string, follow bool) (*control.Node, error) {
 // find looks a path up: by datagrams, 16 names at a time, and by a control call
 // where those can't answer.
 func (c *Client) find(ctx context.Context, path string, w want) (found, error) {
-	if len(path) > maxPath {
+	if path == "" || len(path) > maxPath {
 		_, err := names(path)
 		return found{}, err
 	}

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"iter"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode/utf8"
@@ -149,29 +152,75 @@ func (c *Client) remove(ctx context.Context, path string, directory bool) error 
 	return err
 }
 
-// RemoveAll removes path and all below it. It is no error if there is nothing.
+// RemoveAll removes path and all below it, as far as that is possible, and
+// returns the first error. It is no error if there is nothing.
 func (c *Client) RemoveAll(ctx context.Context, path string) error {
-	err := c.Remove(ctx, path)
-	for isErrno(err, syscall.ENOTEMPTY) {
-		if err := c.empty(ctx, path); err != nil {
-			return err
-		}
-		err = c.Remove(ctx, path) // again, if somebody has put something there since
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
+	var first error
+	c.RemoveTree(ctx, path, func(err error) { first = cmp.Or(first, err) })
+	return first
 }
 
-// empty removes all entries of a directory, many at once.
-func (c *Client) empty(ctx context.Context, path string) error {
+// RemoveTree is RemoveAll that tells every failure: failed is called by one
+// goroutine at a time.
+func (c *Client) RemoveTree(ctx context.Context, path string, failed func(error)) {
+	r := &remover{c: c, failed: failed}
+	r.removeTree(ctx, path)
+}
+
+// remover removes trees. What can't be removed does not keep it from the rest.
+type remover struct {
+	c      *Client
+	mu     sync.Mutex
+	failed func(error)
+	over   bool // nothing can be removed any more
+}
+
+func (r *remover) isOver(ctx context.Context) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.over || ctx.Err() != nil
+}
+
+// keep tells of an error other than that there was nothing, and says whether
+// there is something left.
+func (r *remover) keep(err error) (left bool) {
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over {
+		r.failed(err)
+	}
+	r.over = r.over || errors.Is(err, ErrUnavailable) || errors.Is(err, context.Canceled)
+	return true
+}
+
+func (r *remover) removeTree(ctx context.Context, path string) (left bool) {
+	err := r.c.Remove(ctx, path)
+	for isErrno(err, syscall.ENOTEMPTY) {
+		if r.empty(ctx, path) {
+			return true
+		}
+		err = r.c.Remove(ctx, path) // again, if somebody has put something there since
+	}
+	return r.keep(err)
+}
+
+// empty removes the entries of a directory, many at once.
+func (r *remover) empty(ctx context.Context, path string) (left bool) {
 	var directories []string
-	files, filesCtx := errgroup.WithContext(ctx)
+	var files errgroup.Group
 	files.SetLimit(removeWorkers)
-	for entry, err := range c.Entries(filesCtx, path) {
+	var remain atomic.Bool
+	for entry, err := range r.c.Entries(ctx, path) {
 		if err != nil {
-			return errors.Join(err, files.Wait())
+			remain.Store(r.keep(err))
+			break
+		}
+		if r.isOver(ctx) {
+			remain.Store(true)
+			break
 		}
 		child := path + "/" + entry.Name()
 		if entry.IsDir() {
@@ -179,21 +228,19 @@ func (c *Client) empty(ctx context.Context, path string) error {
 			continue
 		}
 		files.Go(func() error {
-			if err := c.remove(filesCtx, child, false); !errors.Is(err, fs.ErrNotExist) {
-				return pathError("remove", child, err)
+			if r.keep(pathError("remove", child, r.c.remove(ctx, child, false))) {
+				remain.Store(true)
 			}
 			return nil
 		})
 	}
-	if err := files.Wait(); err != nil {
-		return err
-	}
+	files.Wait()
 	for _, child := range directories {
-		if err := c.RemoveAll(ctx, child); err != nil {
-			return err
+		if r.isOver(ctx) || r.removeTree(ctx, child) {
+			remain.Store(true)
 		}
 	}
-	return nil
+	return remain.Load()
 }
 
 // Rename moves from to to, and replaces what is there if that is possible.
@@ -286,13 +333,13 @@ func owner(uid, gid int) *control.SetAttributes {
 // Chtimes sets the modification time of what path names. There is no access
 // time.
 func (c *Client) Chtimes(ctx context.Context, path string, modified time.Time) error {
-	ns := modified.UnixNano()
+	ns := nanoseconds(modified)
 	return pathError("chtimes", path, c.setAttributes(ctx, path, true, &control.SetAttributes{ModifiedNs: &ns}))
 }
 
 // Lchtimes is Chtimes that does not follow a symbolic link at the end of path.
 func (c *Client) Lchtimes(ctx context.Context, path string, modified time.Time) error {
-	ns := modified.UnixNano()
+	ns := nanoseconds(modified)
 	return pathError("lchtimes", path, c.setAttributes(ctx, path, false, &control.SetAttributes{ModifiedNs: &ns}))
 }
 

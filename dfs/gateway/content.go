@@ -133,7 +133,7 @@ func (a *answer) head(closing bool) []byte {
 
 // uploadsRoot is the directory that holds what is being uploaded. It does not
 // exist for clients.
-const uploadsRoot = "/.waggle-uploads"
+const uploadsRoot = "/" + wire.UploadsName
 
 // pagesPrefix is where the gateway's own pages are.
 const pagesPrefix = "/-/"

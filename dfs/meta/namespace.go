@@ -109,8 +109,8 @@ func (m *mutation) create(q *control.Create) (*inode, error) {
 	n = m.make(directory, name, unix.S_IFREG|q.Mode&permissionBits)
 	n.ChunkSize, n.Replication = chunkSize, replication
 	m.setContent(n, q.Inline)
-	if q.ModifiedNs != 0 {
-		n.ModifiedNs = q.ModifiedNs
+	if q.ModifiedNs != nil {
+		n.ModifiedNs = *q.ModifiedNs
 	}
 	return n, nil
 }
@@ -163,8 +163,8 @@ func (m *mutation) open(q *control.Create, name []byte, n *inode) (*inode, error
 	}
 	m.setContent(n, q.Inline)
 	m.modify(n)
-	if q.ModifiedNs != 0 {
-		n.ModifiedNs = q.ModifiedNs
+	if q.ModifiedNs != nil {
+		n.ModifiedNs = *q.ModifiedNs
 	}
 	return n, nil
 }

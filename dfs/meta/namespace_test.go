@@ -272,7 +272,7 @@ func TestSmallFiles(t *testing.T) {
 	require.Equal(t, "EFBIG", u.fails(&control.SetSize{Node: node("/f"), Size: wire.MaxInline + 1}))
 	require.Equal(t, "EINVAL", u.fails(&control.SetSize{Node: node("/f"), Size: 2000, Spill: true}), "no chunk")
 
-	a := u.must(&control.Create{Node: node("/f"), Inline: []byte("new"), Replace: true, ModifiedNs: 77})
+	a := u.must(&control.Create{Node: node("/f"), Inline: []byte("new"), Replace: true, ModifiedNs: new(int64(77))})
 	require.EqualValues(t, 77, a.ModifiedNs)
 	require.Equal(t, "new", u.read("/f"))
 	u.must(&control.Create{Node: node("/f"), Inline: []byte("ignored")})

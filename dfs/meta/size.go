@@ -92,8 +92,8 @@ func (m *mutation) setSize(q *control.SetSize) (*inode, error) {
 		return nil, err
 	}
 	m.modify(n)
-	if q.ModifiedNs != 0 {
-		n.ModifiedNs = q.ModifiedNs
+	if q.ModifiedNs != nil {
+		n.ModifiedNs = *q.ModifiedNs
 	}
 	return n, nil
 }

@@ -63,6 +63,10 @@ func (k HashKey) Hash(name []byte) NameHash {
 	return h
 }
 
+// UploadsName is the entry of the root in which gateways keep what is being
+// uploaded.
+const UploadsName = ".waggle-uploads"
+
 // CheckChunkSize says whether files can be cut into chunks of size bytes.
 func CheckChunkSize(size uint32) error {
 	if size < MinChunkSize || size > MaxChunkSize || size&(size-1) != 0 {

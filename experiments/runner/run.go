@@ -245,7 +245,7 @@ func (r *run) resume(wanted results.Plan, environment results.Environment) (resu
 		return wanted, nil, err
 	}
 	if difference := planDifference(begun.Plan, wanted); difference != "" {
-		return wanted, nil, errors.Join(fmt.Errorf("resume the run in %s: %s: give the same experiments, effort and --set, or start a new run",
+		return wanted, nil, errors.Join(fmt.Errorf("resume the run in %s: %s: give the same experiments, effort and --set (--resume --out alone does), or start a new run",
 			r.options.Out, difference), writer.Close())
 	}
 	r.writer = writer

@@ -223,8 +223,13 @@ func TestInterruptedRunIsResumedInItsOrder(t *testing.T) {
 	other := o
 	other.Effort = spec.Quick
 	_, err = Run(t.Context(), other)
-	require.ErrorContains(t, err, "tiny was begun at effort smoke and not quick")
-	summary, err := Run(t.Context(), o)
+	require.ErrorContains(t, err, `tiny was begun with effort "smoke" and not "quick"`)
+	// The run directory alone says how to go on.
+	begun, err := results.OpenPlan(o.Out)
+	require.NoError(t, err)
+	alone := Options{Out: o.Out, Resume: true, Program: program, Scratch: o.Scratch, Progress: o.Progress}
+	require.NoError(t, alone.Begun(begun))
+	summary, err := Run(t.Context(), alone)
 	require.NoError(t, err)
 	require.Equal(t, 7, summary.Valid)
 

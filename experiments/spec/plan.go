@@ -189,14 +189,6 @@ func describe(factors []results.Factor, levels results.Cell) string {
 	return strings.Join(parts, " ")
 }
 
-// Planned is the plan as it is written into a run directory.
-func (p *Plan) Planned() results.PlannedExperiment {
-	return results.PlannedExperiment{
-		Name: p.Experiment.Name, Question: p.Experiment.Question, Effort: string(p.Effort),
-		Repetitions: p.Trial.Repetitions, Factors: p.Factors, Fixed: p.fixed(), Figures: p.Experiment.Figures,
-	}
-}
-
 // fixed holds the parameters that the experiment sets and no override varies.
 func (p *Plan) fixed() results.Cell {
 	fixed := maps.Clone(p.Experiment.Fixed)

@@ -735,13 +735,13 @@ func (*Mutation_Link) isMutation_Change() {}
 type Create struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Mode          uint32                 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`                               // permission bits
-	Exclusive     bool                   `protobuf:"varint,3,opt,name=exclusive,proto3" json:"exclusive,omitempty"`                     // fail if it exists; otherwise an existing file is opened as it is
-	ChunkSize     uint32                 `protobuf:"varint,4,opt,name=chunk_size,json=chunkSize,proto3" json:"chunk_size,omitempty"`    // bytes; 0: the default
-	Replication   uint32                 `protobuf:"varint,5,opt,name=replication,proto3" json:"replication,omitempty"`                 // 0: the default
-	Inline        []byte                 `protobuf:"bytes,6,opt,name=inline,proto3" json:"inline,omitempty"`                            // the content of a small file, at most wire.MaxInline
-	Replace       bool                   `protobuf:"varint,7,opt,name=replace,proto3" json:"replace,omitempty"`                         // an existing file's content is replaced by `inline`, atomically
-	ModifiedNs    int64                  `protobuf:"varint,8,opt,name=modified_ns,json=modifiedNs,proto3" json:"modified_ns,omitempty"` // 0: now
+	Mode          uint32                 `protobuf:"varint,2,opt,name=mode,proto3" json:"mode,omitempty"`                                     // permission bits
+	Exclusive     bool                   `protobuf:"varint,3,opt,name=exclusive,proto3" json:"exclusive,omitempty"`                           // fail if it exists; otherwise an existing file is opened as it is
+	ChunkSize     uint32                 `protobuf:"varint,4,opt,name=chunk_size,json=chunkSize,proto3" json:"chunk_size,omitempty"`          // bytes; 0: the default
+	Replication   uint32                 `protobuf:"varint,5,opt,name=replication,proto3" json:"replication,omitempty"`                       // 0: the default
+	Inline        []byte                 `protobuf:"bytes,6,opt,name=inline,proto3" json:"inline,omitempty"`                                  // the content of a small file, at most wire.MaxInline
+	Replace       bool                   `protobuf:"varint,7,opt,name=replace,proto3" json:"replace,omitempty"`                               // an existing file's content is replaced by `inline`, atomically
+	ModifiedNs    *int64                 `protobuf:"varint,8,opt,name=modified_ns,json=modifiedNs,proto3,oneof" json:"modified_ns,omitempty"` // absent: now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -826,8 +826,8 @@ func (x *Create) GetReplace() bool {
 }
 
 func (x *Create) GetModifiedNs() int64 {
-	if x != nil {
-		return x.ModifiedNs
+	if x != nil && x.ModifiedNs != nil {
+		return *x.ModifiedNs
 	}
 	return 0
 }
@@ -1335,7 +1335,7 @@ type SetSize struct {
 	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
 	GrowOnly      bool                   `protobuf:"varint,3,opt,name=grow_only,json=growOnly,proto3" json:"grow_only,omitempty"`
 	Spill         bool                   `protobuf:"varint,4,opt,name=spill,proto3" json:"spill,omitempty"`
-	ModifiedNs    int64                  `protobuf:"varint,5,opt,name=modified_ns,json=modifiedNs,proto3" json:"modified_ns,omitempty"` // 0: now
+	ModifiedNs    *int64                 `protobuf:"varint,5,opt,name=modified_ns,json=modifiedNs,proto3,oneof" json:"modified_ns,omitempty"` // absent: now
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1399,8 +1399,8 @@ func (x *SetSize) GetSpill() bool {
 }
 
 func (x *SetSize) GetModifiedNs() int64 {
-	if x != nil {
-		return x.ModifiedNs
+	if x != nil && x.ModifiedNs != nil {
+		return *x.ModifiedNs
 	}
 	return 0
 }
@@ -3603,7 +3603,7 @@ const file_control_proto_rawDesc = "" +
 	"\bset_size\x18\n" +
 	" \x01(\v2\x17.waggle.control.SetSizeH\x00R\asetSize\x12*\n" +
 	"\x04link\x18\v \x01(\v2\x14.waggle.control.LinkH\x00R\x04linkB\b\n" +
-	"\x06change\"\xf8\x01\n" +
+	"\x06change\"\x8d\x02\n" +
 	"\x06Create\x12(\n" +
 	"\x04node\x18\x01 \x01(\v2\x14.waggle.control.NodeR\x04node\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\x12\x1c\n" +
@@ -3612,9 +3612,10 @@ const file_control_proto_rawDesc = "" +
 	"chunk_size\x18\x04 \x01(\rR\tchunkSize\x12 \n" +
 	"\vreplication\x18\x05 \x01(\rR\vreplication\x12\x16\n" +
 	"\x06inline\x18\x06 \x01(\fR\x06inline\x12\x18\n" +
-	"\areplace\x18\a \x01(\bR\areplace\x12\x1f\n" +
-	"\vmodified_ns\x18\b \x01(\x03R\n" +
-	"modifiedNs\"E\n" +
+	"\areplace\x18\a \x01(\bR\areplace\x12$\n" +
+	"\vmodified_ns\x18\b \x01(\x03H\x00R\n" +
+	"modifiedNs\x88\x01\x01B\x0e\n" +
+	"\f_modified_ns\"E\n" +
 	"\x05Mkdir\x12(\n" +
 	"\x04node\x18\x01 \x01(\v2\x14.waggle.control.NodeR\x04node\x12\x12\n" +
 	"\x04mode\x18\x02 \x01(\rR\x04mode\"K\n" +
@@ -3653,14 +3654,15 @@ const file_control_proto_rawDesc = "" +
 	"\vWriteInline\x12(\n" +
 	"\x04node\x18\x01 \x01(\v2\x14.waggle.control.NodeR\x04node\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\x9b\x01\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\"\xb0\x01\n" +
 	"\aSetSize\x12(\n" +
 	"\x04node\x18\x01 \x01(\v2\x14.waggle.control.NodeR\x04node\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x1b\n" +
 	"\tgrow_only\x18\x03 \x01(\bR\bgrowOnly\x12\x14\n" +
-	"\x05spill\x18\x04 \x01(\bR\x05spill\x12\x1f\n" +
-	"\vmodified_ns\x18\x05 \x01(\x03R\n" +
-	"modifiedNs\"G\n" +
+	"\x05spill\x18\x04 \x01(\bR\x05spill\x12$\n" +
+	"\vmodified_ns\x18\x05 \x01(\x03H\x00R\n" +
+	"modifiedNs\x88\x01\x01B\x0e\n" +
+	"\f_modified_ns\"G\n" +
 	"\vMutateReply\x128\n" +
 	"\aresults\x18\x01 \x03(\v2\x1e.waggle.control.MutationResultR\aresults\"z\n" +
 	"\x0eMutationResult\x12\x12\n" +
@@ -4048,7 +4050,9 @@ func file_control_proto_init() {
 		(*Mutation_SetSize)(nil),
 		(*Mutation_Link)(nil),
 	}
+	file_control_proto_msgTypes[8].OneofWrappers = []any{}
 	file_control_proto_msgTypes[14].OneofWrappers = []any{}
+	file_control_proto_msgTypes[17].OneofWrappers = []any{}
 	file_control_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{

@@ -157,10 +157,7 @@ func (o *Output) figures(dir string) (string, error) {
 	drawn := map[string]*figure.Figure{}
 	why := map[string]string{}
 	for _, run := range o.Evaluation.runs {
-		figures, skipped, err := figure.DrawAll(run)
-		if err != nil {
-			return "", fmt.Errorf("draw the paper's figures: %w", err)
-		}
+		figures, skipped := figure.DrawAll(run)
 		for _, f := range figures {
 			if drawn[f.Name] == nil {
 				drawn[f.Name] = f

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"io"
+	"io/fs"
 	"net"
 	"net/netip"
 	"sync/atomic"

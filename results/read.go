@@ -102,6 +102,7 @@ var errTruncated = errors.New("the line is cut short: the run was interrupted he
 type recordParser struct {
 	records []Record
 	seen    identities
+	chain   string // of the last record; in memory, records carry none
 }
 
 // readAll reads records to the end and returns how many bytes of whole, good
@@ -157,6 +158,7 @@ func (p *recordParser) add(line []byte, number int, plan Plan) error {
 		return err
 	}
 	p.seen.add(&r, number)
+	p.chain, r.Chain = r.Chain, ""
 	p.records = append(p.records, r)
 	return nil
 }

@@ -103,6 +103,11 @@ type Record struct {
 	Copies          *Copies `json:"copies,omitempty"`
 	Syscalls        *int64  `json:"syscalls,omitempty"`
 	ContextSwitches *int64  `json:"context_switches,omitempty"`
+
+	// Chain is a digest of this record and of all before it, made by [Writer.Append]
+	// and checked by [CheckChain]. It is the last field of a line; a record that was
+	// read has none.
+	Chain string `json:"chain,omitempty"`
 }
 
 // Latency summarises a trial's latencies in seconds. With a rate set they count

@@ -25,6 +25,7 @@ type Writer struct {
 	size  int64 // bytes of whole lines
 	lines int
 	seen  identities
+	chain string // the last record's link
 }
 
 // Create starts a new run directory, making it if need be, and writes what the
@@ -61,7 +62,12 @@ func (w *Writer) begin(dir string, plan Plan, environment Environment) error {
 	if err := writeDocument(filepath.Join(dir, EnvironmentFile), environment); err != nil {
 		return err
 	}
-	return writeDocument(filepath.Join(dir, PlanFile), plan)
+	if err := writeDocument(filepath.Join(dir, PlanFile), plan); err != nil {
+		return err
+	}
+	var err error
+	w.chain, err = chainStart(dir)
+	return err
 }
 
 // Resume opens a run directory to go on with it, and gives what it holds. A
@@ -81,6 +87,9 @@ func Resume(dir string, environment Environment) (*Writer, *Run, error) {
 		return nil, nil, fmt.Errorf("resume run: %w", err)
 	}
 	w, err := goOn(file, run)
+	if err == nil && w.chain == "" {
+		w.chain, err = chainStart(dir)
+	}
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("resume run: %w", err), file.Close())
 	}
@@ -98,15 +107,15 @@ func goOn(file *os.File, run *Run) (*Writer, error) {
 	if err := file.Truncate(whole); err != nil {
 		return nil, err
 	}
-	w := &Writer{plan: run.Plan, file: file, size: whole, lines: len(parsed.records), seen: parsed.seen}
+	w := &Writer{plan: run.Plan, file: file, size: whole, lines: len(parsed.records), seen: parsed.seen, chain: parsed.chain}
 	run.Records = parsed.sorted()
 	return w, nil
 }
 
-// Append adds one record. It fills in the record's schema and run. A record
+// Append adds one record. It fills in the record's schema, run and chain. A record
 // that a reader would refuse is an error, and leaves the file as it was.
 func (w *Writer) Append(r Record) error {
-	r.Schema, r.Run = Schema, w.plan.Run
+	r.Schema, r.Run, r.Chain = Schema, w.plan.Run, ""
 	if err := w.check(&r); err != nil {
 		return fmt.Errorf("append record of trial %d: %w", r.Trial, err)
 	}
@@ -114,6 +123,7 @@ func (w *Writer) Append(r Record) error {
 	if err != nil {
 		return fmt.Errorf("append record of trial %d: %w", r.Trial, tidyJSONError(err))
 	}
+	line, chain := linked(w.chain, line)
 	if len(line) > MaxRecordBytes {
 		return fmt.Errorf("append record of trial %d: it has %d bytes, more than %d", r.Trial, len(line), MaxRecordBytes)
 	}
@@ -123,6 +133,7 @@ func (w *Writer) Append(r Record) error {
 	}
 	w.size += int64(n)
 	w.lines++
+	w.chain = chain
 	w.seen.add(&r, w.lines)
 	if err := w.file.Sync(); err != nil {
 		return fmt.Errorf("append record of trial %d: %w", r.Trial, err)

@@ -46,6 +46,7 @@ func commands() []*cli.Command {
 		reportCommand(),
 		claimsCommand(),
 		paperCommand(),
+		auditCommand(),
 		metaCommand(),
 		chunkCommand(),
 		gatewayCommand(),

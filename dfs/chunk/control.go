@@ -47,7 +47,15 @@ func (c *chunkService) Seal(_ context.Context, q *control.ReplicaEpoch) (*contro
 	if err != nil {
 		return nil, rpcError(err)
 	}
-	state, err := r.Seal(q.Epoch)
+	state := r.State()
+	if q.Rebuild && (state.Torn || state.Doubtful) {
+		state, err = r.Rebuild(q.Epoch)
+	} else {
+		state, err = r.Seal(q.Epoch)
+	}
+	if err != nil {
+		c.s.reportFailing(q.Chunk, err)
+	}
 	return stateMessage(state), rpcError(err)
 }
 
@@ -130,7 +138,7 @@ func (c *chunkService) List(_ *control.Empty, stream grpc.ServerStreamingServer[
 }
 
 func stateMessage(s replica.State) *control.ReplicaState {
-	return &control.ReplicaState{Chunk: s.Chunk, Epoch: s.Epoch, Sequence: s.Sequence, Length: s.Length, Torn: s.Torn}
+	return &control.ReplicaState{Chunk: s.Chunk, Epoch: s.Epoch, Sequence: s.Sequence, Length: s.Length, Torn: s.Torn || s.Doubtful}
 }
 
 // rpcError gives an error the code that control.proto promises.

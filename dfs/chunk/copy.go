@@ -35,7 +35,7 @@ func (s *Server) copyFrom(ctx context.Context, q *control.CopyRequest) (replica.
 		return s.repairBlocks(source, q)
 	}
 	state := source.state
-	state.Epoch, state.Torn = q.Epoch, false
+	state.Epoch, state.Torn, state.Doubtful = q.Epoch, false, false
 	local, err := s.store.Get(q.Chunk)
 	if errors.Is(err, replica.ErrNotFound) {
 		return state, s.copyWhole(source, nil, state)
@@ -46,7 +46,7 @@ func (s *Server) copyFrom(ctx context.Context, q *control.CopyRequest) (replica.
 		return state, err
 	case old.Epoch > q.Epoch:
 		return old, fmt.Errorf("%w: asked %d, the replica has %d", replica.ErrStaleEpoch, q.Epoch, old.Epoch)
-	case old.Length == state.Length && bytes.Equal(sums, source.sums):
+	case old.Length == state.Length && bytes.Equal(sums, source.sums) && !old.Torn && !old.Doubtful:
 		return state, local.Adopt(old, state)
 	}
 	return state, s.copyWhole(source, local, state)
@@ -107,6 +107,7 @@ type source struct {
 	in      *bufio.Reader
 	extra   []byte
 	timeout time.Duration
+	carry   bool // damaged blocks as they are
 	fetched func(bytes int)
 	release func() bool
 }
@@ -124,7 +125,7 @@ func (s *Server) openSource(ctx context.Context, q *control.CopyRequest) (*sourc
 	}
 	counter := s.Counters().Counter("chunk_copied_bytes")
 	return &source{state: state, sums: sums, conn: conn, in: bufio.NewReader(conn), extra: make([]byte, wire.MaxExtra),
-		timeout: s.config.PeerTimeout, fetched: func(n int) { counter.Add(int64(n)) },
+		timeout: s.config.PeerTimeout, carry: q.CarryDamage, fetched: func(n int) { counter.Add(int64(n)) },
 		release: context.AfterFunc(ctx, func() { conn.Close() })}, nil
 }
 
@@ -202,7 +203,7 @@ func (f *source) fill(local *replica.Replica, offset uint64, window []byte) erro
 func (f *source) fetch(offset uint64, buf []byte) error {
 	want := f.sumsAt(offset, len(buf))
 	f.conn.SetDeadline(time.Now().Add(f.timeout))
-	ask := wire.Frame{Type: wire.FrameRead, Flags: wire.FlagLocked, ID: offset, Chunk: f.state.Chunk, Offset: offset, Length: uint32(len(buf))}
+	ask := wire.Frame{Type: wire.FrameRead, Flags: wire.FlagLocked | wire.FlagDoubtful, ID: offset, Chunk: f.state.Chunk, Offset: offset, Length: uint32(len(buf))}
 	if _, err := f.conn.Write(ask.Append(nil)); err != nil {
 		return unavailable("ask for", offset, err)
 	}
@@ -221,7 +222,7 @@ func (f *source) fetch(offset uint64, buf []byte) error {
 	if _, err := io.ReadFull(f.in, buf); err != nil {
 		return unavailable("receive", offset, err)
 	}
-	if at := wire.CheckChecksums(want, offset, buf); at >= 0 {
+	if at := wire.CheckChecksums(want, offset, buf); at >= 0 && !f.carry {
 		return fmt.Errorf("source: %w", &replica.CorruptError{Chunk: f.state.Chunk, Offset: uint64(at)})
 	}
 	f.fetched(len(buf))

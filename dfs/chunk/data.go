@@ -253,6 +253,7 @@ func (c *connection) read() error {
 	c.head = answer.Append(c.head[:0])
 	c.conn.SetWriteDeadline(time.Now().Add(c.server.config.PeerTimeout))
 	if err := sender.Send(c.head); err != nil {
+		c.server.reportFailing(c.frame.Chunk, err)
 		return fmt.Errorf("send %d bytes of chunk %d: %w", view.Length, c.frame.Chunk, err)
 	}
 	c.server.measures.sent.Add(int64(view.Length))
@@ -268,6 +269,9 @@ func (c *connection) view(sender read.Sender) (replica.View, error) {
 	if state := r.State(); c.frame.Epoch > state.Epoch {
 		return replica.View{State: state}, fmt.Errorf("read of chunk %d: %w: asked %d, the replica has %d",
 			c.frame.Chunk, replica.ErrStaleEpoch, c.frame.Epoch, state.Epoch)
+	}
+	if c.frame.Flags&wire.FlagDoubtful != 0 {
+		return r.ViewDoubtful(c.frame.Offset, c.frame.Length, c.sums, sender.Prepare)
 	}
 	return r.View(c.frame.Offset, c.frame.Length, c.sums, sender.Prepare)
 }
@@ -292,6 +296,7 @@ func (s *Server) explain(a *wire.Frame, err error) {
 		a.Offset = corrupt.Offset
 		s.reportCorrupt(corrupt.Chunk, corrupt.Offset)
 	}
+	s.reportFailing(a.Chunk, err)
 	if a.Status == wire.StatusIO || a.Status == wire.StatusNoSpace {
 		s.warn("request failed", "chunk", a.Chunk, "error", err)
 	}

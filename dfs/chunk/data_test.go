@@ -215,7 +215,7 @@ func TestDamageIsReportedOnAWrite(t *testing.T) {
 	answer := p.write(2, 4100, []byte("a part of the block"), nil)
 	require.Equal(t, wire.StatusCorrupt, answer.Status)
 	require.EqualValues(t, 4096, answer.Offset)
-	require.Equal(t, corruptBlock{chunk, 4096}, <-servers[0].corrupt)
+	require.Equal(t, corruptBlock{chunk: chunk, offset: 4096}, <-servers[0].corrupt)
 
 	bad := writeFrame(2, 0, []byte("good"), nil)
 	answer, _ = p.ask(bad, []byte("baad"))

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"waggle/dfs/chunk/replica"
 	"waggle/dfs/tcp"
 	"waggle/dfs/wire/control"
 )
@@ -27,15 +28,33 @@ const (
 	reportBatch  = 2048 // replicas
 )
 
-// corruptBlock is a block that does not match its checksum.
-type corruptBlock struct{ chunk, offset uint64 }
+// corruptBlock is a block that does not match its checksum, or a replica that can't
+// be counted on at all.
+type corruptBlock struct {
+	chunk, offset uint64
+	failing       bool
+}
 
 // reportCorrupt has the metadata server told of a corrupt block. It does not
 // wait: what is not told now is found again.
 func (s *Server) reportCorrupt(chunk, offset uint64) {
 	s.Counters().Counter("chunk_corrupt_blocks").Add(1)
 	select {
-	case s.corrupt <- corruptBlock{chunk, offset}:
+	case s.corrupt <- corruptBlock{chunk: chunk, offset: offset}:
+	default:
+	}
+}
+
+// reportFailing has the metadata server told of a replica that the disk could not
+// read or sync, if that is why a request has failed: a new replica is made, and this
+// one dropped.
+func (s *Server) reportFailing(chunk uint64, why error) {
+	if !errors.Is(why, unix.EIO) && !errors.Is(why, replica.ErrDoubtful) {
+		return
+	}
+	s.Counters().Counter("chunk_failing_replicas").Add(1)
+	select {
+	case s.corrupt <- corruptBlock{chunk: chunk, failing: true}:
 	default:
 	}
 }
@@ -232,7 +251,7 @@ func (s *Server) heartbeat(ctx context.Context, meta control.MetaClient, every t
 func (s *Server) tellCorrupt(ctx context.Context, meta control.MetaClient, b corruptBlock) {
 	ctx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
-	_, err := meta.ReportCorrupt(ctx, &control.CorruptRequest{Chunk: b.chunk, Server: s.identity.Server, Offset: b.offset})
+	_, err := meta.ReportCorrupt(ctx, &control.CorruptRequest{Chunk: b.chunk, Server: s.identity.Server, Offset: b.offset, Failing: b.failing})
 	if err != nil {
 		s.warn("can't report a corrupt block", "chunk", b.chunk, "offset", b.offset, "error", err)
 	}

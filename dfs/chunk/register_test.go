@@ -174,7 +174,11 @@ func TestScrubFindsDamage(t *testing.T) {
 	s := start(t, Config{Directory: directory})
 	_, err := s.store.Create(chunk, epoch)
 	require.NoError(t, err)
-	requireOK(t, dial(t, s).write(1, 0, pattern(1, 1<<20), nil))
+	c := dial(t, s)
+	requireOK(t, c.write(1, 0, pattern(1, 1<<20), nil))
+	r, err := s.store.Get(chunk)
+	require.NoError(t, err)
+	require.NoError(t, r.Sync()) // so that the start does not look for damage already
 	s.damage(t, 700_000)
 	require.NoError(t, s.stop())
 

@@ -14,7 +14,7 @@ import (
 const scrubPause = time.Minute
 
 // scrub reads all replicas over and over, slowly, and reports the blocks that do
-// not match their checksums. It ends with ctx.
+// not match their checksums, and the replicas that can't be read. It ends with ctx.
 func (s *Server) scrub(ctx context.Context) error {
 	if s.config.ScrubRate <= 0 {
 		return nil
@@ -38,6 +38,7 @@ func (s *Server) scrub(ctx context.Context) error {
 				return nil
 			}
 			if err != nil && !errors.Is(err, replica.ErrNotFound) {
+				s.reportFailing(id, err)
 				s.warn("can't read a replica", "chunk", id, "error", err)
 			}
 		}

@@ -115,7 +115,7 @@ func (c *checker) compare(p place, n *inode, r *chunk, answered []uint32, held m
 
 // mendChunk settles a chunk and makes the replicas that it lacks.
 func (c *checker) mendChunk(p place, replicas int) error {
-	if err := c.s.mender.mend(c.ctx, p, true); err != nil {
+	if err := c.s.mender.mend(c.ctx, p, true, nil); err != nil {
 		return err
 	}
 	now := c.s.published.snapshot()

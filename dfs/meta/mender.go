@@ -23,12 +23,14 @@ type chores struct {
 	mend []place
 	// suspects: chunks whose replicas may differ, or be fewer than recorded.
 	suspects []place
+	// failing: replicas that their disks could not read or sync.
+	failing []replica
 	// everything: every chunk has to be looked at.
 	everything bool
 }
 
 func (c *chores) none() bool {
-	return !c.clean && !c.everything && len(c.mend) == 0 && len(c.suspects) == 0
+	return !c.clean && !c.everything && len(c.mend) == 0 && len(c.suspects) == 0 && len(c.failing) == 0
 }
 
 const (
@@ -67,6 +69,7 @@ func (m *mender) do(c chores) {
 	m.due.everything = m.due.everything || c.everything
 	m.due.mend = append(m.due.mend, c.mend...)
 	m.due.suspects = append(m.due.suspects, c.suspects...)
+	m.due.failing = append(m.due.failing, c.failing...)
 	m.mu.Unlock()
 	select {
 	case m.wake <- struct{}{}:
@@ -124,6 +127,7 @@ func (m *mender) work(ctx context.Context, due chores) (again chores, err error)
 		err = errors.Join(err, scanErr)
 		due.mend = append(due.mend, found...)
 	}
+	again.failing = m.replaceAll(ctx, due.failing)
 	again.mend = m.mendAll(ctx, due.mend, false)
 	again.suspects = m.mendAll(ctx, due.suspects, true)
 	return again, err
@@ -177,7 +181,7 @@ func (m *mender) mendAll(ctx context.Context, places []place, suspect bool) (aga
 		slots <- struct{}{}
 		all.Go(func() {
 			defer func() { <-slots }()
-			if err := m.mend(ctx, p, suspect); err != nil && ctx.Err() == nil {
+			if err := m.mend(ctx, p, suspect, nil); err != nil && ctx.Err() == nil {
 				m.s.log.Warn("mend a chunk; trying again later", "inode", p.inode, "index", p.index, "error", err)
 				mu.Lock()
 				again = append(again, p)
@@ -189,9 +193,40 @@ func (m *mender) mendAll(ctx context.Context, places []place, suspect bool) (aga
 	return again
 }
 
-// mend settles a chunk that nobody writes to, and gives it the replicas that it
-// lacks.
-func (m *mender) mend(ctx context.Context, p place, suspect bool) error {
+// replaceAll makes other replicas in the place of failing ones, and returns those
+// which it could not replace.
+func (m *mender) replaceAll(ctx context.Context, failing []replica) (again []replica) {
+	for _, bad := range failing {
+		if err := m.replace(ctx, bad); err != nil && ctx.Err() == nil {
+			m.s.log.Warn("replace a failing replica; trying again later", "chunk", bad.chunk, "server", bad.server, "error", err)
+			again = append(again, bad)
+		}
+	}
+	return again
+}
+
+// replace makes another replica in the place of a failing one. The last replica of a
+// chunk stays, whatever it still holds.
+func (m *mender) replace(ctx context.Context, bad replica) error {
+	r := m.s.published.snapshot()
+	p, c := r.findChunk(bad.chunk)
+	r.close()
+	switch {
+	case r.err != nil:
+		return storeFailed(r.err)
+	case c == nil || !slices.Contains(c.servers, bad.server):
+		return nil // replaced or removed meanwhile
+	case c.open && m.s.sessions.alive(c.session):
+		return fmt.Errorf("chunk %d is being written", bad.chunk)
+	case len(c.servers) == 1:
+		return m.mend(ctx, p, true, nil)
+	}
+	return m.mend(ctx, p, true, []uint32{bad.server})
+}
+
+// mend settles a chunk that nobody writes to, without the replicas that have failed
+// if there are others, and gives it the replicas that it lacks.
+func (m *mender) mend(ctx context.Context, p place, suspect bool, failed []uint32) error {
 	unlock, err := m.s.places.lock(ctx, p)
 	if err != nil {
 		return err
@@ -213,14 +248,18 @@ func (m *mender) mend(ctx context.Context, p place, suspect bool) error {
 	if err := m.limiter.Wait(ctx); err != nil {
 		return err
 	}
-	settled, err := m.s.settle(ctx, c, m.s.keep(n, p, c, 0), nil)
+	settled, err := m.s.settle(ctx, c, m.s.keep(n, p, c, 0), failed)
 	if err != nil {
 		return err
 	}
 	next := c.clone()
 	next.epoch, next.servers, next.cut = settled.epoch, settled.servers, noCut
 	next.open, next.session = false, 0
-	added := m.s.servers.choose(int(n.Replication)-len(next.servers), next.servers)
+	lacking := int(n.Replication) - len(next.servers)
+	added := m.s.servers.choose(lacking, slices.Concat(next.servers, failed))
+	if len(added) == 0 { // there is no other disk
+		added = m.s.servers.choose(lacking, next.servers)
+	}
 	m.s.making.add(c.id, added)
 	defer m.s.making.remove(c.id, added)
 	for _, id := range added {

@@ -159,6 +159,11 @@ func (s *Server) ReportCorrupt(ctx context.Context, q *control.CorruptRequest) (
 	if q.Offset >= wire.MaxChunkSize {
 		return nil, refusal(codes.InvalidArgument, "offset %d is behind the largest chunk", q.Offset)
 	}
+	if q.Failing {
+		s.log.Warn("replica can't be counted on", "chunk", q.Chunk, "server", q.Server)
+		s.mender.do(chores{failing: []replica{{q.Chunk, q.Server}}})
+		return &control.Empty{}, nil
+	}
 	s.log.Warn("corrupt block", "chunk", q.Chunk, "server", q.Server, "offset", q.Offset)
 	block := q.Offset / wire.BlockSize * wire.BlockSize
 	return &control.Empty{}, s.rewriteBlocks(ctx, q.Chunk, q.Server, []uint64{block})

@@ -57,6 +57,12 @@ func (s *Server) settle(ctx context.Context, c *chunk, keep uint64, failed []uin
 		}
 		return cmp.Compare(a.Sequence, b.Sequence)
 	})
+	salvaged := best.Torn
+	if salvaged {
+		if best, err = s.salvage(ctx, c, epoch, best, states); err != nil {
+			return nil, err
+		}
+	}
 	if best.Length > keep {
 		states, err = s.cutReplicas(ctx, c.id, epoch, keep, states)
 		if err != nil {
@@ -68,6 +74,9 @@ func (s *Server) settle(ctx context.Context, c *chunk, keep uint64, failed []uin
 	equal := forEach(states, func(r replicaState) (uint32, error) {
 		if r.server == best.server || r.Sequence == best.Sequence && r.Length == best.Length && !r.Torn && !best.Torn {
 			return r.server, nil
+		}
+		if r.Torn && salvaged {
+			return r.server, s.copyWithDamage(ctx, c.id, epoch, best.server, r.server)
 		}
 		return r.server, s.copyReplica(ctx, c.id, epoch, best.server, r.server, nil)
 	}, s.warn("make a replica equal", c.id))
@@ -126,6 +135,9 @@ func (s *Server) seal(ctx context.Context, c *chunk, epoch uint64, failed []uint
 			return sealed, nil
 		}
 	}
+	if rebuilt, done := s.rebuildAny(ctx, c, epoch); done {
+		return []replicaState{rebuilt}, nil
+	}
 	return nil, refusal(codes.Unavailable, "no replica of chunk %d can be reached on servers %v", c.id, c.servers)
 }
 
@@ -151,6 +163,17 @@ func (s *Server) cutReplicas(ctx context.Context, chunk, epoch, length uint64, s
 
 // copyReplica makes a replica equal to another, or only some of its blocks.
 func (s *Server) copyReplica(ctx context.Context, chunk, epoch uint64, from, to uint32, blocks []uint64) error {
+	return s.copyAs(ctx, from, to, &control.CopyRequest{Chunk: chunk, Epoch: epoch, OnlyBlocks: blocks})
+}
+
+// copyWithDamage is copyReplica for a source that may have damaged blocks and is the
+// best that there is: they are as damaged in the copy.
+func (s *Server) copyWithDamage(ctx context.Context, chunk, epoch uint64, from, to uint32) error {
+	return s.copyAs(ctx, from, to, &control.CopyRequest{Chunk: chunk, Epoch: epoch, CarryDamage: true})
+}
+
+// copyAs carries out a copy; it adds where the source is to the request.
+func (s *Server) copyAs(ctx context.Context, from, to uint32, q *control.CopyRequest) error {
 	ctx, cancel := context.WithTimeout(ctx, copyTimeout)
 	defer cancel()
 	service, err := s.servers.chunk(to)
@@ -161,13 +184,10 @@ func (s *Server) copyReplica(ctx context.Context, chunk, epoch uint64, from, to 
 	if len(source) == 0 {
 		return fmt.Errorf("chunk server %d is not known", from)
 	}
-	_, err = service.CopyFrom(ctx, &control.CopyRequest{
-		Chunk: chunk, Epoch: epoch, OnlyBlocks: blocks,
-		Source:        &control.Replica{Server: from, Address: source[0].Address.String()},
-		SourceControl: s.servers.controlAddress(from),
-	})
-	if err != nil {
-		return fmt.Errorf("copy chunk %d from server %d to %d: %w", chunk, from, to, err)
+	q.Source = &control.Replica{Server: from, Address: source[0].Address.String()}
+	q.SourceControl = s.servers.controlAddress(from)
+	if _, err = service.CopyFrom(ctx, q); err != nil {
+		return fmt.Errorf("copy chunk %d from server %d to %d: %w", q.Chunk, from, to, err)
 	}
 	return nil
 }

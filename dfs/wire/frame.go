@@ -62,8 +62,11 @@ const (
 	// FlagUnsummed marks a write whose sender has not seen the data: the first
 	// server that receives it computes the checksums of its pieces.
 	FlagUnsummed
+	// FlagDoubtful asks for a read although the replica may be doubtful, that is have
+	// lost writes: for whoever compares what its blocks hold with another one.
+	FlagDoubtful
 
-	knownFrameFlags = FlagLocked | FlagSync | FlagAnswer | FlagUnsummed
+	knownFrameFlags = FlagLocked | FlagSync | FlagAnswer | FlagUnsummed | FlagDoubtful
 )
 
 // Status says how a frame's request ended.

@@ -82,7 +82,7 @@ func (c *Copy) Install(old *State, state State, sums []byte) error {
 		if r := c.store.getOrAdd(fresh); r != fresh {
 			return fmt.Errorf("copy chunk %d: %w", c.id, ErrChanged)
 		}
-		err := c.replace(fresh, state)
+		err := c.replace(fresh, state, digestOf(0, sums))
 		if err != nil && !fresh.switching {
 			c.store.drop(fresh)
 		}
@@ -97,7 +97,7 @@ func (c *Copy) Install(old *State, state State, sums []byte) error {
 	if r.removed || r.state != *old {
 		return fmt.Errorf("copy chunk %d: %w", c.id, ErrChanged)
 	}
-	return c.replace(r, state)
+	return c.replace(r, state, digestOf(0, sums))
 }
 
 // complete writes the new files' header and checksums, and makes both durable.
@@ -105,22 +105,25 @@ func (c *Copy) complete(state State, sums []byte) error {
 	if len(sums) != 4*blocks(state.Length) {
 		return fmt.Errorf("%d bytes of checksums for %d bytes: %w", len(sums), state.Length, ErrInvalid)
 	}
-	h := header{Generation: 1, State: state}
+	h := header{Generation: 1, Sync: true, State: state, Outside: digestOf(0, sums)}
 	if err := c.store.disk.truncate(c.files.data, int64(state.Length)); err != nil {
 		return err
 	}
-	if err := c.store.disk.writeAt(c.files.sums, h.append(nil), slotSize); err != nil {
+	if err := c.store.disk.writeAt(c.files.sums, h.append(nil), h.place(0)); err != nil {
 		return err
 	}
 	if err := c.store.disk.writeAt(c.files.sums, sums, sumsStart); err != nil {
 		return err
 	}
-	return errors.Join(unix.Fdatasync(int(c.files.data.Fd())), unix.Fdatasync(int(c.files.sums.Fd())))
+	if err := errors.Join(c.store.disk.sync(c.files.data), c.store.disk.sync(c.files.sums)); err != nil {
+		return err
+	}
+	return c.store.disk.writeAt(c.files.sums, appendClean(nil, h.Generation), syncPage+cleanAt)
 }
 
 // replace switches to the new files. The first rename decides: from there on
 // the next start would finish the switch.
-func (c *Copy) replace(r *Replica, state State) error {
+func (c *Copy) replace(r *Replica, state State, digest digest) error {
 	s := c.store
 	if err := s.disk.rename(s.path(c.id, newSumsPartSuffix), s.path(c.id, newSumsSuffix)); err != nil {
 		return fmt.Errorf("copy chunk %d: %w", c.id, err)
@@ -134,7 +137,9 @@ func (c *Copy) replace(r *Replica, state State) error {
 		r.files = nil
 	}
 	s.bytes.Add(int64(state.Length) - int64(r.state.Length))
-	r.state, r.generation, r.unsettled, r.broken = state, 1, false, false
+	r.state, r.digest, r.generation, r.syncSlot, r.clean = state, digest, 1, 1, true
+	r.broken, r.unverified, r.failure = false, false, nil
+	r.installed++
 	r.switching = true
 	return r.finishSwitch()
 }
@@ -151,7 +156,7 @@ func (r *Replica) finishSwitch() error {
 
 // switchFiles gives complete new files their final names.
 func (s *Store) switchFiles(id uint64) error {
-	if err := syncDirectory(s.shard(id)); err != nil {
+	if err := s.disk.syncDirectory(s.shard(id)); err != nil {
 		return err
 	}
 	err := s.disk.rename(s.path(id, newDataSuffix), s.path(id, dataSuffix))
@@ -161,7 +166,7 @@ func (s *Store) switchFiles(id uint64) error {
 	if err := s.disk.rename(s.path(id, newSumsSuffix), s.path(id, sumsSuffix)); err != nil {
 		return err
 	}
-	return syncDirectory(s.shard(id))
+	return s.disk.syncDirectory(s.shard(id))
 }
 
 // finishCopy switches to a copy that was complete when the process ended, and
@@ -190,8 +195,8 @@ func (r *Replica) Intact(offset uint64, buf []byte, want []byte) ([]bool, error)
 	n := 0
 	if offset < r.state.Length {
 		n = int(min(uint64(len(buf)), r.state.Length-offset))
-		if _, err := r.files.data.ReadAt(buf[:n], int64(offset)); err != nil {
-			return nil, fmt.Errorf("read %d bytes at %d of chunk %d: %w", n, offset, r.id, err)
+		if err := r.readDamaged(buf[:n], int64(offset)); err != nil {
+			return nil, err
 		}
 	}
 	intact := make([]bool, len(want)/4)
@@ -200,4 +205,56 @@ func (r *Replica) Intact(offset uint64, buf []byte, want []byte) ([]bool, error)
 		intact[i] = stop <= n && wire.Checksum(buf[start:stop]) == le.Uint32(want[4*i:])
 	}
 	return intact, nil
+}
+
+// readDamaged reads a range that starts with a block. A block that the disk can't
+// read is zeros, which don't match its checksum.
+func (r *Replica) readDamaged(buf []byte, offset int64) error {
+	_, err := r.files.data.ReadAt(buf, offset)
+	for at := 0; errors.Is(err, unix.EIO) && at < len(buf); at += wire.BlockSize {
+		block := buf[at:min(at+wire.BlockSize, len(buf))]
+		if _, one := r.files.data.ReadAt(block, offset+int64(at)); errors.Is(one, unix.EIO) {
+			clear(block)
+		} else if one != nil {
+			return fmt.Errorf("read block at %d of chunk %d: %w", offset+int64(at), r.id, one)
+		}
+	}
+	if err != nil && !errors.Is(err, unix.EIO) {
+		return fmt.Errorf("read %d bytes at %d of chunk %d: %w", len(buf), offset, r.id, err)
+	}
+	return nil
+}
+
+// Rebuild puts what a torn, doubtful or failed replica holds into new files, and
+// takes that for the replica's content from then on: for a chunk that has no better
+// replica. Blocks that do not match their checksums still don't.
+func (r *Replica) Rebuild(epoch uint64) (State, error) {
+	c, err := r.store.NewCopy(r.id)
+	if err != nil {
+		return r.State(), err
+	}
+	defer c.Discard()
+	old, sums, err := r.Checksums()
+	if err != nil {
+		return old, err
+	}
+	if epoch < old.Epoch {
+		return old, fmt.Errorf("rebuild chunk %d: %w: asked %d, the replica has %d", r.id, ErrStaleEpoch, epoch, old.Epoch)
+	}
+	buf := make([]byte, VerifyWindow)
+	for offset := uint64(0); offset < old.Length; offset += VerifyWindow {
+		window := buf[:min(VerifyWindow, old.Length-offset)]
+		if _, err := r.Intact(offset, window, nil); err != nil {
+			return old, err
+		}
+		if err := c.WriteAt(window, int64(offset)); err != nil {
+			return old, err
+		}
+	}
+	state := old
+	state.Epoch, state.Torn, state.Doubtful = epoch, false, false
+	if err := c.Install(&old, state, sums); err != nil {
+		return r.State(), err
+	}
+	return state, nil
 }

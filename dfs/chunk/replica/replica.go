@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"sync/atomic"
@@ -24,6 +25,8 @@ var (
 	ErrInvalid    = errors.New("invalid request")
 	ErrChanged    = errors.New("replica was changed meanwhile")
 	ErrBusy       = errors.New("replica is being copied already")
+	// ErrDoubtful: see State.Doubtful. Such a replica serves only copies.
+	ErrDoubtful = errors.New("replica has lost writes in a power failure or a failed sync")
 )
 
 // CorruptError says that a stored block does not match its checksum.
@@ -47,18 +50,26 @@ type Replica struct {
 
 	mu         sync.RWMutex
 	state      State
-	generation uint64 // of the newest good header on disk
-	// unsettled: the newest header still holds the intent of the last write, so
-	// the next start would have to read the write's blocks.
-	unsettled bool
+	digest     digest // of the checksums of all blocks
+	generation uint64 // of the newest good header
+	syncSlot   int    // for the header of the next sync
+	clean      bool   // all is durable, and nothing was changed since
 	// broken: a change failed half way. It is completed or undone, as after a
 	// crash, before anything else is done.
 	broken bool
+	// unverified: the process that changed the replica has ended without a sync, and
+	// perhaps the machine has.
+	unverified bool
+	// failure is why a sync failed. The kernel forgets it, and what was not written,
+	// so nothing can be made durable any more: see Rebuild.
+	failure error
 	// switching: a copy was put in this replica's place, but its files do not
 	// all have their final names yet.
 	switching  bool
+	installed  int // how often a copy was
 	removed    bool
 	nameSynced bool               // the directory was synced after the files were made
+	syncing    sync.Mutex         // held by a sync; taken before mu
 	loan       *shortcircuit.Loan // nil unless processes read the files by themselves
 	files      *files             // nil while closed
 }
@@ -123,7 +134,7 @@ func (r *Replica) unlock() {
 func (r *Replica) lockShared() error {
 	for {
 		r.mu.RLock()
-		if r.files != nil && !r.broken {
+		if r.files != nil && !r.broken && !r.unverified {
 			return nil
 		}
 		r.mu.RUnlock()
@@ -148,7 +159,10 @@ func (r *Replica) ready() error {
 			return err
 		}
 	}
-	if r.broken {
+	switch {
+	case r.unverified:
+		return r.recoverStart()
+	case r.broken:
 		return r.recover()
 	}
 	return nil
@@ -171,7 +185,7 @@ func (r *Replica) open() error {
 	}
 	f := &files{data: data, sums: sums}
 	f.users.Store(1)
-	if !r.broken {
+	if !r.broken && !r.unverified {
 		// Only a power failure makes the file's size differ: bytes behind the end
 		// would come back in a hole, missing ones are found by their checksums.
 		if err := r.fitData(f, r.state.Length); err != nil {
@@ -195,41 +209,34 @@ func (r *Replica) fitData(f *files, length uint64) error {
 	return nil
 }
 
-// closeFiles closes the replica's files, if they are open, with a header that
-// the next start can take as it is.
-func (r *Replica) closeFiles() error {
+// closeFiles closes the replica's files, if they are open.
+func (r *Replica) closeFiles() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.files == nil {
-		return nil
+	if r.files != nil {
+		r.files.release()
+		r.files = nil
 	}
-	err := r.settle()
-	r.files.release()
-	r.files = nil
-	return err
-}
-
-// settle writes a header without an intent, if there is none yet.
-func (r *Replica) settle() error {
-	if r.broken || !r.unsettled {
-		return nil
-	}
-	return r.writeHeader(r.state, nil)
 }
 
 // writeHeader writes the next header into the slot that does not hold the
 // newest one. If that fails, the newest one is still there.
-func (r *Replica) writeHeader(state State, i *intent) error {
+func (r *Replica) writeHeader(h header) error {
 	buf := slotBuffers.Get().(*[]byte)
 	defer slotBuffers.Put(buf)
-	h := header{Generation: r.generation + 1, State: state, Intent: i}
+	h.Generation = r.generation + 1
 	*buf = h.append((*buf)[:0])
-	if err := r.store.disk.writeAt(r.files.sums, *buf, int64(h.Generation%2)*slotSize); err != nil {
+	r.clean = false
+	if err := r.store.disk.writeAt(r.files.sums, *buf, h.place(r.syncSlot)); err != nil {
 		return fmt.Errorf("write header of chunk %d: %w", r.id, err)
 	}
 	r.generation = h.Generation
-	r.unsettled = i != nil
 	return nil
+}
+
+// writeState writes a header without an intent.
+func (r *Replica) writeState(state State) error {
+	return r.writeHeader(header{State: state, Outside: r.digest})
 }
 
 var slotBuffers = sync.Pool{New: func() any { b := make([]byte, 0, slotSize); return &b }}
@@ -251,7 +258,12 @@ func (r *Replica) readSums(buf []byte, first uint64, count int) ([]byte, error) 
 		buf = make([]byte, 4*count)
 	}
 	buf = buf[:4*count]
-	if _, err := r.files.sums.ReadAt(buf, sumsStart+4*int64(first)); err != nil {
+	n, err := r.files.sums.ReadAt(buf, sumsStart+4*int64(first))
+	if errors.Is(err, io.EOF) { // a power failure took the file's end: blocks without a checksum don't match theirs
+		clear(buf[n:])
+		err = nil
+	}
+	if err != nil {
 		return nil, fmt.Errorf("read checksums of chunk %d: %w", r.id, err)
 	}
 	return buf, nil
@@ -306,6 +318,10 @@ func (r *Replica) admits(epoch, sequence uint64) error {
 	switch {
 	case r.removed:
 		return fmt.Errorf("chunk %d: %w", r.id, ErrNotFound)
+	case r.failure != nil:
+		return r.failure
+	case r.state.Doubtful:
+		return fmt.Errorf("write to chunk %d: %w", r.id, ErrDoubtful)
 	case epoch != r.state.Epoch:
 		return fmt.Errorf("chunk %d: %w: asked %d, the replica has %d", r.id, ErrStaleEpoch, epoch, r.state.Epoch)
 	case sequence > r.state.Sequence+1:
@@ -341,19 +357,19 @@ func (r *Replica) Write(w Write) (State, error) {
 func (r *Replica) apply(w *Write) error {
 	i := &intent{Sequence: w.Sequence, Offset: w.Offset, Length: uint32(len(w.Data)),
 		NewLength: max(r.state.Length, w.Offset+uint64(len(w.Data)))}
-	first, sums, err := r.gapSums(w.Offset)
+	gap, err := r.gapSums(i)
 	if err != nil {
 		return err
 	}
-	gap := len(sums)
-	if sums, err = r.appendMergedSums(sums, w, i.NewLength); err != nil {
+	sums, err := r.appendMergedSums(gap, w, i.NewLength)
+	if err != nil {
 		return err
 	}
-	i.Sums = sums[gap:]
-	if err := r.writeHeader(r.state, i); err != nil {
+	i.Sums = sums[len(gap):]
+	if err := r.announce(i); err != nil {
 		return err
 	}
-	r.broken = true
+	first, after := i.firstBlock(r.state.Length), r.digest
 	if err := r.store.disk.writeAt(r.files.data, w.Data, int64(w.Offset)); err != nil {
 		return errors.Join(fmt.Errorf("write %d bytes at %d of chunk %d: %w", len(w.Data), w.Offset, r.id, err), r.recover())
 	}
@@ -361,7 +377,31 @@ func (r *Replica) apply(w *Write) error {
 		return err
 	}
 	r.broken = false
+	r.digest = after + digestOf(first, sums)
 	r.become(i)
+	return nil
+}
+
+// announce writes a header with the intent of a change, and leaves in r.digest the
+// digest of the checksums that the change does not touch. From there on the replica
+// is broken until the change is complete.
+func (r *Replica) announce(i *intent) error {
+	kept := blockCount(min(r.state.Length, i.NewLength))
+	first := i.firstBlock(r.state.Length)
+	end := min(kept, i.Offset/wire.BlockSize+uint64(len(i.Sums)/4))
+	inside, err := r.digestIn(first, end)
+	if err != nil {
+		return err
+	}
+	cut, err := r.digestIn(max(kept, end), blockCount(r.state.Length))
+	if err != nil {
+		return err
+	}
+	h := header{State: r.state, Intent: i, Outside: r.digest - inside - cut, Inside: inside}
+	if err := r.writeHeader(h); err != nil {
+		return err
+	}
+	r.broken, r.digest = true, h.Outside
 	return nil
 }
 
@@ -374,39 +414,31 @@ func (r *Replica) become(i *intent) {
 	}
 }
 
-// gapSums returns the first block, and the checksums, that change because a
-// write at offset lies behind the replica's end: the bytes between are zero.
-// The block that offset lies in is the write's own.
-func (r *Replica) gapSums(offset uint64) (first uint64, sums []byte, err error) {
-	first = offset / wire.BlockSize
-	if end := r.state.Length / wire.BlockSize; end < first {
-		first = end
-	}
-	for block := first; block < offset/wire.BlockSize; block++ {
-		sum := zeroBlockSum
-		if block*wire.BlockSize < r.state.Length {
-			if sum, err = r.zeroFilledSum(block); err != nil {
-				return 0, nil, err
-			}
+// gapSums returns the checksums, from the change's first block on, that change
+// because it lies behind the replica's end: the bytes between are zero. The block
+// that the change's offset lies in is its own. It sets the intent's GapSum.
+func (r *Replica) gapSums(i *intent) (sums []byte, err error) {
+	i.GapSum = zeroBlockSum
+	last := r.state.Length / wire.BlockSize
+	if last < i.Offset/wire.BlockSize && r.state.Length%wire.BlockSize != 0 {
+		var buf [wire.BlockSize]byte
+		if _, err := r.intactBlock(&buf, last); err != nil {
+			return nil, err
 		}
-		sums = le.AppendUint32(sums, sum)
+		i.GapSum = wire.Checksum(buf[:])
 	}
-	return first, sums, nil
+	return i.appendGap(nil, r.state.Length), nil
 }
 
-// zeroFilledSum returns the checksum of the replica's last block filled up with
-// zeros. After a crash the stored checksum may be that one already.
-func (r *Replica) zeroFilledSum(block uint64) (uint32, error) {
-	var buf [wire.BlockSize]byte
-	n, stored, err := r.readBlock(&buf, block)
-	if err != nil {
-		return 0, err
+// appendGap appends the checksums of the blocks between the end of a replica of the
+// given length and the range of the change.
+func (i *intent) appendGap(sums []byte, length uint64) []byte {
+	sum := i.GapSum
+	for block := i.firstBlock(length); block < i.Offset/wire.BlockSize; block++ {
+		sums = le.AppendUint32(sums, sum)
+		sum = zeroBlockSum
 	}
-	filled := wire.Checksum(buf[:])
-	if stored != wire.Checksum(buf[:n]) && stored != filled {
-		return 0, &CorruptError{Chunk: r.id, Offset: block * wire.BlockSize}
-	}
-	return filled, nil
+	return sums
 }
 
 // appendMergedSums appends the checksums that the blocks touched by w will have
@@ -458,26 +490,33 @@ func (r *Replica) truncate(epoch, length uint64) error {
 		}
 		return r.adopt(state)
 	}
-	i := &intent{Sequence: state.Sequence, NewLength: length,
+	i := &intent{Sequence: state.Sequence, NewLength: length, Redo: true,
 		Offset: length - length%wire.BlockSize, Length: uint32(length % wire.BlockSize)}
 	if i.Length > 0 {
 		var buf [wire.BlockSize]byte
-		if _, err := r.intactBlock(&buf, i.Offset/wire.BlockSize); err != nil {
+		var damaged *CorruptError
+		_, err := r.intactBlock(&buf, i.Offset/wire.BlockSize)
+		sum := wire.Checksum(buf[:i.Length])
+		switch {
+		case errors.As(err, &damaged):
+			sum = ^sum // what is left of the block is as damaged as the block
+		case err != nil:
 			return err
 		}
-		i.Sums = le.AppendUint32(nil, wire.Checksum(buf[:i.Length]))
+		i.Sums = le.AppendUint32(nil, sum)
 	}
-	if err := r.writeHeader(state, i); err != nil {
+	before := r.state.Epoch
+	r.state.Epoch = epoch
+	if err := r.announce(i); err != nil {
+		r.state.Epoch = before
 		return err
 	}
-	r.state.Epoch = epoch
-	r.broken = true
 	return r.recover()
 }
 
 // adopt makes state the replica's, without a change of data.
 func (r *Replica) adopt(state State) error {
-	if err := r.writeHeader(state, nil); err != nil {
+	if err := r.writeState(state); err != nil {
 		return err
 	}
 	r.state = state
@@ -492,7 +531,7 @@ func (r *Replica) Adopt(old, state State) error {
 		return err
 	}
 	var err error
-	if r.state != old || state.Length != old.Length || state.Chunk != old.Chunk {
+	if r.state != old || state.Length != old.Length || state.Chunk != old.Chunk || old.Torn || old.Doubtful || r.failure != nil {
 		err = fmt.Errorf("adopt the state of another replica of chunk %d: %w", r.id, ErrChanged)
 	} else {
 		err = r.adopt(state)
@@ -531,35 +570,6 @@ func (r *Replica) seal(epoch uint64) error {
 	return r.adopt(state)
 }
 
-// Sync makes all that was applied durable.
-func (r *Replica) Sync() error {
-	if err := r.lock(); err != nil {
-		return err
-	}
-	err := r.settle()
-	f, named := r.files, r.nameSynced
-	f.users.Add(1)
-	r.unlock()
-	defer f.release()
-	if err == nil {
-		err = unix.Fdatasync(int(f.data.Fd()))
-	}
-	if err == nil {
-		err = unix.Fdatasync(int(f.sums.Fd()))
-	}
-	if err == nil && !named {
-		if err = syncDirectory(r.store.shard(r.id)); err == nil {
-			r.mu.Lock()
-			r.nameSynced = true
-			r.mu.Unlock()
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("sync chunk %d: %w", r.id, err)
-	}
-	return nil
-}
-
 // View is a block-aligned range of a replica that was made ready to be sent.
 type View struct {
 	State  State
@@ -581,10 +591,23 @@ func (v *View) Release() {
 // replica's end, into sums, and has prepare take what it needs of the data
 // while writers wait. The file stays open until the view is released.
 func (r *Replica) View(offset uint64, length uint32, sums []byte, prepare func(read.Range) error) (View, error) {
+	return r.view(offset, length, sums, prepare, false)
+}
+
+// ViewDoubtful is View for a replica that may be doubtful: for whoever compares
+// what it holds with other replicas.
+func (r *Replica) ViewDoubtful(offset uint64, length uint32, sums []byte, prepare func(read.Range) error) (View, error) {
+	return r.view(offset, length, sums, prepare, true)
+}
+
+func (r *Replica) view(offset uint64, length uint32, sums []byte, prepare func(read.Range) error, doubtful bool) (View, error) {
 	if err := r.lockShared(); err != nil {
 		return View{}, err
 	}
 	defer r.unlockShared()
+	if r.state.Doubtful && !doubtful {
+		return View{State: r.state}, fmt.Errorf("read chunk %d: %w", r.id, ErrDoubtful)
+	}
 	v := View{State: r.state, Offset: offset - offset%wire.BlockSize, Sums: sums[:0]}
 	if end := min(alignUp(offset+uint64(length)), r.state.Length); end > v.Offset {
 		v.Length = int(end - v.Offset)
@@ -641,7 +664,7 @@ func (r *Replica) Verify(wait func(bytes int) error, corrupt func(offset uint64)
 		if err := wait(int(min(VerifyWindow, length-offset))); err != nil {
 			return err
 		}
-		v, err := r.View(offset, VerifyWindow, sums, func(data read.Range) error {
+		v, err := r.ViewDoubtful(offset, VerifyWindow, sums, func(data read.Range) error {
 			_, err := data.File.ReadAt(buf[:data.Length], data.Offset)
 			return err
 		})
@@ -659,8 +682,9 @@ func (r *Replica) Verify(wait func(bytes int) error, corrupt func(offset uint64)
 	}
 }
 
-// RewriteBlock replaces a damaged block by its content on another replica that
-// is in the given state. A crash leaves the block either whole or still damaged.
+// RewriteBlock replaces a damaged block by its content on another replica that is in
+// the given state: the same one, unless this replica is torn or doubtful. A crash
+// leaves the block either whole or still damaged.
 func (r *Replica) RewriteBlock(state State, offset uint64, data []byte) error {
 	if err := r.lock(); err != nil {
 		return err
@@ -668,13 +692,28 @@ func (r *Replica) RewriteBlock(state State, offset uint64, data []byte) error {
 	defer r.unlock()
 	want := min(wire.BlockSize, r.state.Length-min(offset, r.state.Length))
 	switch {
-	case r.state.Sequence != state.Sequence || r.state.Length != state.Length:
+	case !r.state.Torn && !r.state.Doubtful && (r.state.Sequence != state.Sequence || r.state.Length != state.Length):
 		return fmt.Errorf("rewrite block at %d of chunk %d: %w", offset, r.id, ErrChanged)
 	case offset%wire.BlockSize != 0 || uint64(len(data)) != want || want == 0:
 		return fmt.Errorf("rewrite %d bytes at %d of chunk %d: not a block: %w", len(data), offset, r.id, ErrInvalid)
 	}
-	if err := r.store.disk.writeAt(r.files.data, data, int64(offset)); err != nil {
-		return fmt.Errorf("rewrite block at %d of chunk %d: %w", offset, r.id, err)
+	return r.rewrite(offset, data)
+}
+
+// rewrite puts a block's content in its place. Its checksum may be what is damaged.
+func (r *Replica) rewrite(offset uint64, data []byte) error {
+	sums, err := r.readSums(nil, 0, blocks(r.state.Length))
+	if err != nil {
+		return err
 	}
-	return r.writeSums(offset/wire.BlockSize, le.AppendUint32(nil, wire.Checksum(data)))
+	r.digest = digestOf(0, sums)
+	i := &intent{Sequence: r.state.Sequence, NewLength: r.state.Length, Offset: offset, Length: uint32(len(data)), Redo: true,
+		GapSum: zeroBlockSum, Sums: le.AppendUint32(nil, wire.Checksum(data))}
+	if err := r.announce(i); err != nil {
+		return err
+	}
+	if err := r.store.disk.writeAt(r.files.data, data, int64(offset)); err != nil {
+		return errors.Join(fmt.Errorf("rewrite block at %d of chunk %d: %w", offset, r.id, err), r.recover())
+	}
+	return r.recover()
 }

@@ -18,6 +18,9 @@ func (r *Replica) Share(epoch uint64, lend func(last *shortcircuit.Loan, length 
 	if epoch > r.state.Epoch {
 		return s, fmt.Errorf("share chunk %d: %w: asked %d, the replica has %d", r.id, ErrStaleEpoch, epoch, r.state.Epoch)
 	}
+	if r.state.Doubtful {
+		return s, fmt.Errorf("share chunk %d: %w", r.id, ErrDoubtful)
+	}
 	if s.Data, err = os.Open(r.store.path(r.id, dataSuffix)); err != nil {
 		return s, fmt.Errorf("share chunk %d: %w", r.id, err)
 	}

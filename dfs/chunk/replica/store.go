@@ -15,10 +15,16 @@
 // equal to another replica.
 //
 // When the machine loses power, what was not synced may be on disk in part, in
-// any order. What was not is found: a block that does not match its checksum is
-// corrupt, and rewritten from another replica. Where all replicas of a chunk
-// lose power while it is overwritten and not synced, blocks that were being
-// overwritten can so be corrupt on all of them.
+// any order. The order does not matter, because each part vouches for the next: a
+// header has its own checksum and carries a digest of all checksums, a checksum
+// stands for a block. A start verifies replicas whose last sync was not finished, or
+// that were changed since. One that holds anything else than its header says is
+// doubtful: it is served to nobody, and the metadata server makes it equal to another
+// one. If there is no other one, what it holds is as before the writes that were not
+// synced, as after them, or does not match its checksum.
+//
+// A disk that can't write what was to be synced makes the replica doubtful as well,
+// for good: see Sync and Rebuild.
 //
 // Start with Open, then Store.Create and Replica.Write.
 package replica
@@ -27,6 +33,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -91,6 +98,8 @@ type disk interface {
 	writeAt(f *os.File, b []byte, offset int64) error
 	truncate(f *os.File, size int64) error
 	rename(from, to string) error
+	sync(f *os.File) error
+	syncDirectory(path string) error
 }
 
 type realDisk struct{}
@@ -101,6 +110,7 @@ func (realDisk) writeAt(f *os.File, b []byte, offset int64) error {
 }
 func (realDisk) truncate(f *os.File, size int64) error { return f.Truncate(size) }
 func (realDisk) rename(from, to string) error          { return os.Rename(from, to) }
+func (realDisk) sync(f *os.File) error                 { return unix.Fdatasync(int(f.Fd())) }
 
 // Open opens the store in directory, made if it does not exist, and recovers
 // what a crash interrupted. Only one process can have it open.
@@ -141,7 +151,7 @@ func (s *Store) prepareDirectory() error {
 	}
 	s.lock = lock
 	err = errors.Join(os.MkdirAll(filepath.Join(s.directory, damagedName), 0o755),
-		os.MkdirAll(filepath.Join(s.directory, replicasName), 0o755), syncDirectory(s.directory))
+		os.MkdirAll(filepath.Join(s.directory, replicasName), 0o755), s.disk.syncDirectory(s.directory))
 	if err != nil {
 		lock.Close()
 		return fmt.Errorf("make data directory: %w", err)
@@ -157,7 +167,7 @@ func (s *Store) path(id uint64, suffix string) string {
 	return filepath.Join(s.shard(id), fmt.Sprintf("%016x%s", id, suffix))
 }
 
-func syncDirectory(path string) error {
+func (realDisk) syncDirectory(path string) error {
 	d, err := os.Open(path)
 	if err != nil {
 		return err
@@ -215,19 +225,25 @@ func (s *Store) scanReplica(id uint64, files map[string]bool) error {
 	if !files[dataSuffix] || !files[sumsSuffix] { // a create or a delete was interrupted
 		return s.removeFiles(id, dataSuffix, sumsSuffix)
 	}
-	h, err := readHeaderFile(s.path(id, sumsSuffix))
+	h, sums, err := readSumsFile(s.path(id, sumsSuffix))
+	if errors.Is(err, ErrFormat) {
+		return fmt.Errorf("%s: %w: read them with the version that wrote them, or start with an empty directory", s.path(id, sumsSuffix), err)
+	}
 	if err == nil && h.State.Chunk != id {
 		err = fmt.Errorf("%w: it is that of chunk %d", ErrHeader, h.State.Chunk)
 	}
 	if err != nil {
 		return s.setAside(id, err)
 	}
-	r := &Replica{store: s, id: id, state: h.State, generation: h.Generation, broken: h.Intent != nil}
+	// A write whose header is lost may have left its checksum and its data.
+	clean := h.clean && h.Outside == digestOf(0, sums)
+	r := &Replica{store: s, id: id, state: h.State, digest: h.Outside, generation: h.Generation,
+		syncSlot: h.syncSlot, clean: clean, unverified: !clean}
 	s.bytes.Add(int64(r.state.Length))
 	s.mu.Lock()
 	s.replicas[id] = r
 	s.mu.Unlock()
-	if !r.broken {
+	if !r.unverified {
 		return nil
 	}
 	if err := r.lock(); err != nil { // such as a full disk: it is tried again at the next use
@@ -238,13 +254,22 @@ func (s *Store) scanReplica(id uint64, files map[string]bool) error {
 	return nil
 }
 
-func readHeaderFile(path string) (header, error) {
+// readSumsFile returns a replica's header and the checksums of its blocks.
+func readSumsFile(path string) (newest, []byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return header{}, err
+		return newest{}, nil, err
 	}
 	defer f.Close()
-	return readHeader(f)
+	h, err := readHeader(f)
+	if err != nil {
+		return h, nil, err
+	}
+	sums := make([]byte, 4*blocks(h.State.Length))
+	if _, err := f.ReadAt(sums, sumsStart); err != nil && !errors.Is(err, io.EOF) {
+		return h, nil, err
+	}
+	return h, sums, nil
 }
 
 // setAside moves a replica without a readable header out of the way: it is not
@@ -281,9 +306,7 @@ func (s *Store) used(r *Replica) {
 	s.evicted = nil
 	s.openMu.Unlock()
 	for _, old := range evicted {
-		if err := old.closeFiles(); err != nil {
-			s.log.Error("replica closed with its last change unsettled", "chunk", old.id, "error", err)
-		}
+		old.closeFiles()
 	}
 }
 
@@ -349,7 +372,7 @@ func (r *Replica) create() error {
 	defer f.release()
 	r.files = f
 	defer func() { r.files = nil }()
-	return r.writeHeader(r.state, nil)
+	return r.writeHeader(header{State: r.state, Sync: true})
 }
 
 // createFiles makes a pair of files, and their directory if they are the first
@@ -360,7 +383,7 @@ func (s *Store) createFiles(id uint64, dataSuffix, sumsSuffix string) (*files, e
 		if err := os.MkdirAll(s.shard(id), 0o755); err != nil {
 			return nil, err
 		}
-		if err := syncDirectory(filepath.Join(s.directory, replicasName)); err != nil {
+		if err := s.disk.syncDirectory(filepath.Join(s.directory, replicasName)); err != nil {
 			return nil, err
 		}
 		data, err = createFile(s.path(id, dataSuffix))
@@ -426,18 +449,17 @@ func (s *Store) Count() int {
 // Bytes returns the sum of all replicas' lengths.
 func (s *Store) Bytes() int64 { return s.bytes.Load() }
 
-// Close settles and closes all replicas, and gives up the directory.
+// Close closes all replicas, and gives up the directory.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	replicas := s.replicas
 	s.replicas = make(map[uint64]*Replica)
 	s.mu.Unlock()
-	var failed error
 	for _, r := range replicas {
-		failed = errors.Join(failed, r.closeFiles())
+		r.closeFiles()
 	}
 	if err := s.lock.Close(); !errors.Is(err, os.ErrClosed) {
-		failed = errors.Join(failed, err)
+		return err
 	}
-	return failed
+	return nil
 }

@@ -2317,11 +2317,14 @@ func (x *ReleaseRequest) GetSettled() bool {
 }
 
 type CorruptRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"` // 0 from a chunk server
-	Chunk         uint64                 `protobuf:"varint,2,opt,name=chunk,proto3" json:"chunk,omitempty"`
-	Server        uint32                 `protobuf:"varint,3,opt,name=server,proto3" json:"server,omitempty"`
-	Offset        uint64                 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"` // 0 from a chunk server
+	Chunk   uint64                 `protobuf:"varint,2,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	Server  uint32                 `protobuf:"varint,3,opt,name=server,proto3" json:"server,omitempty"`
+	Offset  uint64                 `protobuf:"varint,4,opt,name=offset,proto3" json:"offset,omitempty"`
+	// The disk could not read or sync the replica: a new one is made elsewhere, and
+	// this one dropped.
+	Failing       bool `protobuf:"varint,5,opt,name=failing,proto3" json:"failing,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2382,6 +2385,13 @@ func (x *CorruptRequest) GetOffset() uint64 {
 		return x.Offset
 	}
 	return 0
+}
+
+func (x *CorruptRequest) GetFailing() bool {
+	if x != nil {
+		return x.Failing
+	}
+	return false
 }
 
 type RegisterRequest struct {
@@ -2737,9 +2747,12 @@ func (x *ReplicaVerdict) GetDelete() []uint64 {
 }
 
 type ReplicaEpoch struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Chunk         uint64                 `protobuf:"varint,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
-	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Chunk uint64                 `protobuf:"varint,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	Epoch uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	// For Seal: a replica that is torn, or that the disk could not sync, is made anew
+	// of what it holds, because the chunk has no better one.
+	Rebuild       bool `protobuf:"varint,3,opt,name=rebuild,proto3" json:"rebuild,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2788,13 +2801,20 @@ func (x *ReplicaEpoch) GetEpoch() uint64 {
 	return 0
 }
 
+func (x *ReplicaEpoch) GetRebuild() bool {
+	if x != nil {
+		return x.Rebuild
+	}
+	return false
+}
+
 type ReplicaState struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Chunk         uint64                 `protobuf:"varint,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
 	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Sequence      uint64                 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"` // of the last write that was applied whole
 	Length        uint64                 `protobuf:"varint,4,opt,name=length,proto3" json:"length,omitempty"`     // bytes
-	Torn          bool                   `protobuf:"varint,5,opt,name=torn,proto3" json:"torn,omitempty"`         // a crash interrupted a write; its blocks may hold old and new bytes
+	Torn          bool                   `protobuf:"varint,5,opt,name=torn,proto3" json:"torn,omitempty"`         // a crash interrupted a write, or lost some: blocks may be older or damaged
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2871,6 +2891,9 @@ type CopyRequest struct {
 	Source        *Replica               `protobuf:"bytes,3,opt,name=source,proto3" json:"source,omitempty"`
 	SourceControl string                 `protobuf:"bytes,4,opt,name=source_control,json=sourceControl,proto3" json:"source_control,omitempty"` // control address of the source
 	OnlyBlocks    []uint64               `protobuf:"varint,5,rep,packed,name=only_blocks,json=onlyBlocks,proto3" json:"only_blocks,omitempty"`  // rewrite just these block offsets; empty: all that differ
+	// Blocks that do not match their checksum at the source are copied as they are, and
+	// still don't. Without it the copy fails with DATA_LOSS.
+	CarryDamage   bool `protobuf:"varint,6,opt,name=carry_damage,json=carryDamage,proto3" json:"carry_damage,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2938,6 +2961,13 @@ func (x *CopyRequest) GetOnlyBlocks() []uint64 {
 		return x.OnlyBlocks
 	}
 	return nil
+}
+
+func (x *CopyRequest) GetCarryDamage() bool {
+	if x != nil {
+		return x.CarryDamage
+	}
+	return false
 }
 
 type TruncateRequest struct {
@@ -3736,12 +3766,13 @@ const file_control_proto_rawDesc = "" +
 	"\x05inode\x18\x02 \x01(\x04R\x05inode\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\rR\x05index\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x18\n" +
-	"\asettled\x18\x05 \x01(\bR\asettled\"p\n" +
+	"\asettled\x18\x05 \x01(\bR\asettled\"\x8a\x01\n" +
 	"\x0eCorruptRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05chunk\x18\x02 \x01(\x04R\x05chunk\x12\x16\n" +
 	"\x06server\x18\x03 \x01(\rR\x06server\x12\x16\n" +
-	"\x06offset\x18\x04 \x01(\x04R\x06offset\"\x8f\x01\n" +
+	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x18\n" +
+	"\afailing\x18\x05 \x01(\bR\afailing\"\x8f\x01\n" +
 	"\x0fRegisterRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\fR\acluster\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\rR\x06server\x12!\n" +
@@ -3766,23 +3797,25 @@ const file_control_proto_rawDesc = "" +
 	"\breplicas\x18\x02 \x03(\v2\x1c.waggle.control.ReplicaStateR\breplicas\x12\x12\n" +
 	"\x04last\x18\x03 \x01(\bR\x04last\"(\n" +
 	"\x0eReplicaVerdict\x12\x16\n" +
-	"\x06delete\x18\x01 \x03(\x04R\x06delete\":\n" +
+	"\x06delete\x18\x01 \x03(\x04R\x06delete\"T\n" +
 	"\fReplicaEpoch\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +
-	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\"\x82\x01\n" +
+	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
+	"\arebuild\x18\x03 \x01(\bR\arebuild\"\x82\x01\n" +
 	"\fReplicaState\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x16\n" +
 	"\x06length\x18\x04 \x01(\x04R\x06length\x12\x12\n" +
-	"\x04torn\x18\x05 \x01(\bR\x04torn\"\xb2\x01\n" +
+	"\x04torn\x18\x05 \x01(\bR\x04torn\"\xd5\x01\n" +
 	"\vCopyRequest\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12/\n" +
 	"\x06source\x18\x03 \x01(\v2\x17.waggle.control.ReplicaR\x06source\x12%\n" +
 	"\x0esource_control\x18\x04 \x01(\tR\rsourceControl\x12\x1f\n" +
 	"\vonly_blocks\x18\x05 \x03(\x04R\n" +
-	"onlyBlocks\"U\n" +
+	"onlyBlocks\x12!\n" +
+	"\fcarry_damage\x18\x06 \x01(\bR\vcarryDamage\"U\n" +
 	"\x0fTruncateRequest\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +

@@ -774,7 +774,7 @@ const (
 type ChunkClient interface {
 	// Create makes an empty replica; no error if it exists with this epoch.
 	Create(ctx context.Context, in *ReplicaEpoch, opts ...grpc.CallOption) (*Empty, error)
-	// Seal makes a replica refuse epochs older than `epoch` from now on, and
+	// Seal makes a replica refuse epochs older than `epoch` from now on, durably, and
 	// tells what it holds.
 	Seal(ctx context.Context, in *ReplicaEpoch, opts ...grpc.CallOption) (*ReplicaState, error)
 	// State tells what a replica holds.
@@ -919,7 +919,7 @@ type Chunk_ListClient = grpc.ServerStreamingClient[ReplicaState]
 type ChunkServer interface {
 	// Create makes an empty replica; no error if it exists with this epoch.
 	Create(context.Context, *ReplicaEpoch) (*Empty, error)
-	// Seal makes a replica refuse epochs older than `epoch` from now on, and
+	// Seal makes a replica refuse epochs older than `epoch` from now on, durably, and
 	// tells what it holds.
 	Seal(context.Context, *ReplicaEpoch) (*ReplicaState, error)
 	// State tells what a replica holds.

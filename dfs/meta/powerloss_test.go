@@ -1,0 +1,110 @@
+package meta
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"waggle/dfs/wire"
+	"waggle/dfs/wire/control"
+)
+
+// sumsStart is where the checksums begin in a replica's file of sums.
+const sumsStart = 20 << 10
+
+// files returns the paths of a replica's files.
+func (h *host) files(chunk uint64) (data, sums string) {
+	at := filepath.Join(h.directory, "replicas", fmt.Sprintf("%02x", chunk%256), fmt.Sprintf("%016x", chunk))
+	return at + ".data", at + ".sums"
+}
+
+// losePower stops a host and takes the data and the checksums of a replica back to
+// what they were, as a disk does that had only the headers when the power went.
+func (h *host) losePower(chunk uint64, data, sums []byte) {
+	h.rig.t.Helper()
+	h.stop()
+	dataPath, sumsPath := h.files(chunk)
+	require.NoError(h.rig.t, os.WriteFile(dataPath, data, 0o644))
+	now, err := os.ReadFile(sumsPath)
+	require.NoError(h.rig.t, err)
+	require.NoError(h.rig.t, os.WriteFile(sumsPath, append(now[:sumsStart:sumsStart], sums[sumsStart:]...), 0o644))
+}
+
+// synced reads what the files of a replica hold.
+func (h *host) synced(chunk uint64) (data, sums []byte) {
+	dataPath, sumsPath := h.files(chunk)
+	data, err := os.ReadFile(dataPath)
+	require.NoError(h.rig.t, err)
+	sums, err = os.ReadFile(sumsPath)
+	require.NoError(h.rig.t, err)
+	return data, sums
+}
+
+func TestAReplicaThatLostPowerServesNoOldBlocks(t *testing.T) {
+	for _, lost := range []int{1, 3} {
+		t.Run(fmt.Sprintf("%d of 3", lost), func(t *testing.T) {
+			u, hosts := cluster(t, 3)
+			old := strings.Repeat("old!", 2*wire.BlockSize/4)
+			inode, chunk := u.store("/f", old)
+			var before [3][2][]byte
+			for i, h := range hosts {
+				before[i][0], before[i][1] = h.synced(chunk)
+			}
+			l := u.lease(inode, 0)
+			l.writeAll(strings.Repeat("new!", wire.BlockSize/4))
+			l.write(uint64(len(old)-1), "?", 3)
+			require.NoError(t, l.release(true))
+			want := strings.Repeat("new!", wire.BlockSize/4) + old[wire.BlockSize:len(old)-1] + "?"
+			require.True(t, u.has("/f", 3, want))
+			for i, h := range hosts[:lost] {
+				h.losePower(chunk, before[i][0], before[i][1])
+			}
+			for _, h := range hosts[:lost] {
+				h.start()
+			}
+			if lost < len(hosts) {
+				eventually(t, "the replica is made anew", func() bool {
+					got := u.copies("/f")
+					for _, content := range got {
+						require.NotContains(t, content, "old!old!new", "an old block")
+						require.False(t, strings.HasPrefix(content, "old!"), "an old block is served")
+					}
+					return u.has("/f", 3, want)
+				})
+			} else { // nobody has the write, which was not synced: all are as before it
+				eventually(t, "the replicas are equal", func() bool { return u.has("/f", 3, old) })
+			}
+			u.checkClean()
+		})
+	}
+}
+
+func TestAReplicaThatTheDiskFailsIsReplaced(t *testing.T) {
+	u, hosts := cluster(t, 4)
+	_, chunk := u.store("/f", "hello")
+	holder := u.lookup("/f", wire.WantLocation).Location.Replicas[0].Server
+	for _, h := range hosts {
+		if h.status().Server == holder {
+			h.failing(chunk)
+		}
+	}
+	eventually(t, "another replica is made, and this one deleted", func() bool {
+		for _, r := range u.lookup("/f", wire.WantLocation).Location.Replicas {
+			if r.Server == holder {
+				return false
+			}
+		}
+		return u.has("/f", 3, "hello")
+	})
+	u.checkClean()
+}
+
+// failing reports that the disk can't read a replica.
+func (h *host) failing(chunk uint64) {
+	_, err := h.rig.meta.ReportCorrupt(h.rig.t.Context(), &control.CorruptRequest{Chunk: chunk, Server: h.status().Server, Failing: true})
+	require.NoError(h.rig.t, err)
+}

@@ -192,6 +192,23 @@ func (in *Injector) Clear(from, to netip.Addr) error {
 	return nil
 }
 
+// ClearAll ends all rules.
+func (in *Injector) ClearAll() error {
+	var k faultsAddresses
+	for {
+		err := in.objects.Rules.NextKey(nil, &k)
+		if errors.Is(err, ebpf.ErrKeyNotExist) {
+			return nil
+		}
+		if err == nil {
+			err = in.objects.Rules.Delete(k)
+		}
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("clear all rules: %w", err)
+		}
+	}
+}
+
 // Counters returns what the rule for these addresses has done; nothing if there
 // is none.
 func (in *Injector) Counters(from, to netip.Addr) (Counters, error) {

@@ -267,6 +267,10 @@ func TestACutIsInOneDirectionUntilItIsCleared(t *testing.T) {
 	require.Equal(t, Counters{Packets: 1, Cut: 1}, counted)
 	require.NoError(t, in.Clear(r.From, r.To))
 	require.Equal(t, []int{0, 1}, exchange(t, s, 2, 2), "what was cut does not come later")
+	require.NoError(t, in.Set(r))
+	require.NoError(t, in.Set(Rule{Cut: true}))
+	require.NoError(t, in.ClearAll())
+	require.Equal(t, []int{0, 1}, exchange(t, s, 2, 2))
 }
 
 func TestTheMostExactRuleHolds(t *testing.T) {

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -21,6 +19,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"waggle/dfs/dfstest/history"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -34,7 +33,6 @@ const (
 	killedHistories = 8   // the server is killed and starts again
 	historyClients  = 4
 	historySteps    = 8 // of each client: a mutation in three of them, and some lookups of one path
-	checkTime       = 20 * time.Second
 )
 
 // historySeed is random, or what WAGGLE_TEST_SEED says.
@@ -70,7 +68,7 @@ func (r *recorder) newClient() int {
 	return r.clients
 }
 
-func (r *recorder) record(client int, o operation, call int64, seen observation) {
+func (r *recorder) record(client int, o history.Operation, call int64, seen history.Observation) {
 	returned := r.now()
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -79,12 +77,7 @@ func (r *recorder) record(client int, o operation, call int64, seen observation)
 
 // history ends the operations whose outcome is unknown, and returns all.
 func (r *recorder) history() []porcupine.Operation {
-	end := r.now()
-	for i := range r.operations {
-		if r.operations[i].Output.(observation).unknown {
-			r.operations[i].Return = end
-		}
-	}
+	history.End(r.operations, r.now())
 	return r.operations
 }
 
@@ -100,10 +93,10 @@ type actor struct {
 func (a *actor) run() {
 	for range historySteps {
 		if a.random.IntN(3) == 0 {
-			a.mutate(a.choose())
+			a.mutate(history.RandomMutation(a.random))
 		}
 		// The same path more than once: only that brings it into the kernel.
-		for at := a.spot(); ; {
+		for at := history.RandomPlace(a.random); ; {
 			a.look(at)
 			if a.random.IntN(4) == 0 {
 				break
@@ -112,80 +105,51 @@ func (a *actor) run() {
 	}
 }
 
-// spot is mostly one of a few, so that clients meet.
-func (a *actor) spot() spot {
-	if a.random.IntN(2) == 0 {
-		return []spot{1, 3, 7}[a.random.IntN(3)]
-	}
-	return spot(1 + a.random.IntN(modelPlaces-1))
-}
+func (a *actor) node(p history.Place) *control.Node { return node(a.top + "/" + p.Path()) }
 
-func (a *actor) choose() operation {
-	o := operation{at: a.spot(), mode: a.random.Uint32() & 0o777}
-	switch a.random.IntN(8) {
-	case 0, 1:
-		o.kind, o.content = "create", strconv.FormatUint(a.random.Uint64(), 36)
-	case 2, 3:
-		o.kind = "mkdir"
-	case 4:
-		o.kind = "remove"
-	case 5:
-		o.kind = "rmdir"
-	case 6:
-		o.kind = "chmod"
-	case 7:
-		o.kind = "rename"
-		level := spot(1)<<o.at.depth() - 1
-		o.to = level + spot(a.random.IntN(int(level)+1))
-	}
-	return o
-}
-
-func (a *actor) node(s spot) *control.Node { return node(a.top + "/" + s.path()) }
-
-func (a *actor) mutate(o operation) {
+func (a *actor) mutate(o history.Operation) {
 	var change any
-	switch o.kind {
-	case "create":
-		change = &control.Create{Node: a.node(o.at), Mode: o.mode, Exclusive: true, Inline: []byte(o.content)}
-	case "mkdir":
-		change = &control.Mkdir{Node: a.node(o.at), Mode: o.mode}
-	case "remove", "rmdir":
-		change = &control.Remove{Node: a.node(o.at), Directory: o.kind == "rmdir"}
-	case "chmod":
-		change = &control.SetAttributes{Node: a.node(o.at), Mode: &o.mode}
-	case "rename":
-		change = &control.Rename{From: a.node(o.at), To: a.node(o.to)}
+	switch o.Kind {
+	case history.Create:
+		change = &control.Create{Node: a.node(o.At), Mode: o.Mode, Exclusive: true, Inline: []byte(o.Content)}
+	case history.Mkdir:
+		change = &control.Mkdir{Node: a.node(o.At), Mode: o.Mode}
+	case history.Remove, history.RemoveDirectory:
+		change = &control.Remove{Node: a.node(o.At), Directory: o.Kind == "rmdir"}
+	case history.Chmod:
+		change = &control.SetAttributes{Node: a.node(o.At), Mode: &o.Mode}
+	case history.Rename:
+		change = &control.Rename{From: a.node(o.At), To: a.node(o.To)}
 	}
 	call := a.now()
 	_, err := a.try(change)
-	seen := observation{ok: err == nil, unknown: status.Code(err) == codes.Unavailable}
+	seen := history.Observation{OK: err == nil, Unknown: status.Code(err) == codes.Unavailable}
 	a.record(a.client, o, call, seen)
-	if seen.unknown {
+	if seen.Unknown {
 		a.client = a.newClient()
 	}
 }
 
 // look records a lookup. One that nobody answered has no effect, and is left out.
-func (a *actor) look(at spot) {
+func (a *actor) look(at history.Place) {
 	call := a.now()
-	found, who, err := a.explain(a.top + "/" + at.path())
+	found, who, err := a.explain(a.top + "/" + at.Path())
 	if err != nil {
 		return
 	}
-	o := operation{kind: "lookup", at: at, answered: "user space"}
+	o := history.Operation{Kind: history.Lookup, At: at, Answered: "user space"}
 	if who.InKernel {
-		o.answered = "the kernel"
+		o.Answered = "the kernel"
 		a.mu.Lock()
 		a.inKernel++
 		a.mu.Unlock()
 	}
-	seen := observation{status: found.Status, ok: found.Status == wire.LookupOK}
+	seen := history.Observation{Status: found.Status, OK: found.Status == wire.LookupOK}
 	if found.Walked > 0 {
-		seen.walked = found.Walked - 1 // the first component is the top
+		seen.Walked = int(found.Walked) - 1 // the first component is the top
 	}
-	if seen.ok {
-		seen.found = thing{mode: found.Attributes.Mode, content: string(found.Inline)}
+	if seen.OK {
+		seen.Found = history.Thing{Mode: found.Attributes.Mode, Content: string(found.Inline)}
 	}
 	a.record(a.client, o, call, seen)
 }
@@ -193,7 +157,7 @@ func (a *actor) look(at spot) {
 // play records one history in a new directory.
 func play(users []*user, seed uint64, meanwhile func()) *recorder {
 	top := fmt.Sprintf("%x", seed)
-	users[0].must(&control.Mkdir{Node: node(top), Mode: topDirectory.mode &^ unix.S_IFMT})
+	users[0].must(&control.Mkdir{Node: node(top), Mode: history.Top.Mode &^ unix.S_IFMT})
 	r := &recorder{began: time.Now()}
 	var all sync.WaitGroup
 	for i, u := range users {
@@ -205,23 +169,10 @@ func play(users []*user, seed uint64, meanwhile func()) *recorder {
 	return r
 }
 
-func check(history []porcupine.Operation) porcupine.CheckResult {
-	return porcupine.CheckOperationsTimeout(namespaceModel, history, checkTime)
-}
-
-func describeHistory(history []porcupine.Operation) string {
-	slices.SortFunc(history, func(a, b porcupine.Operation) int { return int(a.Call - b.Call) })
-	var text strings.Builder
-	for _, o := range history {
-		fmt.Fprintf(&text, "%8d to %8d us, client %d: %s\n", o.Call/1000, o.Return/1000, o.ClientId, namespaceModel.DescribeOperation(o.Input, o.Output))
-	}
-	return text.String()
-}
-
-func requireLinearizable(t *testing.T, seed uint64, history []porcupine.Operation) {
+func requireLinearizable(t *testing.T, seed uint64, recorded []porcupine.Operation) {
 	t.Helper()
-	if result := check(history); result != porcupine.Ok {
-		t.Fatalf("the history of seed %d is not linearizable (%s):\n%s", seed, result, describeHistory(history))
+	if result := history.Check(recorded); result != porcupine.Ok {
+		t.Fatalf("the history of seed %d is not linearizable (%s):\n%s", seed, result, history.Describe(recorded))
 	}
 }
 
@@ -272,14 +223,14 @@ func TestHistoriesWithAKilledServerAreLinearizable(t *testing.T) {
 			c.kill()
 			c.start()
 		})
-		history := r.history()
-		for _, o := range history {
-			if o.Output.(observation).unknown {
+		recorded := r.history()
+		for _, o := range recorded {
+			if o.Output.(history.Observation).Unknown {
 				unknown++
 			}
 		}
 		inKernel += r.inKernel
-		requireLinearizable(t, seed+i, history)
+		requireLinearizable(t, seed+i, recorded)
 	}
 	t.Logf("%d histories; %d operations with an unknown outcome; %d lookups answered in the kernel", killedHistories, unknown, inKernel)
 	require.Positive(t, unknown)
@@ -296,9 +247,9 @@ func TestABrokenOrderIsFound(t *testing.T) {
 		c.lookupSizes, c.SessionTime, c.forgetDelay = smallTables, time.Hour, time.Millisecond
 	}))
 	for i := range uint64(quietHistories) {
-		history := play(users, seed+i, func() {}).history()
-		if check(history) == porcupine.Illegal {
-			t.Logf("found in history %d:\n%s", i+1, describeHistory(history))
+		recorded := play(users, seed+i, func() {}).history()
+		if history.Check(recorded) == porcupine.Illegal {
+			t.Logf("found in history %d:\n%s", i+1, history.Describe(recorded))
 			return
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"testing"
 	"testing/fstest"
+	"testing/iotest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -577,4 +578,38 @@ func TestContextsEndOperations(t *testing.T) {
 	_, err = c.Stat(ctx, "/")
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 	cluster.StartMeta()
+}
+
+// A source that says that it was cut short is an error, not a shorter file.
+func TestASourceThatIsCutShort(t *testing.T) {
+	c := dfstest.Start(t, dfstest.Options{ChunkServers: 1}).Dial(client.Options{})
+	for _, size := range []int{0, 10, 300_000} {
+		f, err := c.Create(t.Context(), "/file")
+		require.NoError(t, err)
+		n, err := f.ReadFrom(io.MultiReader(bytes.NewReader(content(size)), iotest.ErrReader(io.ErrUnexpectedEOF)))
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		require.EqualValues(t, size, n)
+		require.NoError(t, f.Close())
+	}
+}
+
+// A listing can bring an extended attribute of each entry along.
+func TestEntriesWithAnAttribute(t *testing.T) {
+	c := dfstest.Start(t, dfstest.Options{ChunkServers: 1}).Dial(client.Options{})
+	for _, name := range []string{"/with", "/without"} {
+		write(t, c, name, nil, small)
+	}
+	require.NoError(t, c.SetXattr(t.Context(), "/with", "user.color", []byte("red"), client.XattrAny))
+	for _, asked := range []string{"user.color", ""} {
+		got := make(map[string]string)
+		for entry, err := range c.EntriesWith(t.Context(), "/", asked) {
+			require.NoError(t, err)
+			got[entry.Name()] = string(entry.Xattr())
+		}
+		want := map[string]string{"with": "", "without": ""}
+		if asked != "" {
+			want["with"] = "red"
+		}
+		require.Equal(t, want, got)
+	}
 }

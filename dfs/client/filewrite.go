@@ -150,11 +150,8 @@ func (f *File) ReadFrom(r io.Reader) (read int64, err error) {
 func (f *File) fill(r io.Reader) (int, error) {
 	f.buffer, f.bufferAt = buffers.Get().(*[]byte), f.position
 	room := writePiece - f.position%writePiece
-	n, err := io.ReadFull(r, (*f.buffer)[:room])
+	n, err := readUpTo(r, (*f.buffer)[:room])
 	*f.buffer = (*f.buffer)[:n]
-	if err == io.ErrUnexpectedEOF {
-		err = io.EOF
-	}
 	if n == 0 {
 		buffers.Put(f.buffer)
 		f.buffer = nil
@@ -165,6 +162,21 @@ func (f *File) fill(r io.Reader) (int, error) {
 	}
 	if failed := f.flush(); failed != nil {
 		err = failed
+	}
+	return n, err
+}
+
+// readUpTo fills p unless an error comes before. io.ReadFull would make the same of
+// a reader's end and of io.ErrUnexpectedEOF, with which a reader says that it was
+// cut short.
+func readUpTo(r io.Reader, p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var more int
+		more, err = r.Read(p[n:])
+		n += more
+	}
+	if n == len(p) {
+		err = nil // comes again
 	}
 	return n, err
 }

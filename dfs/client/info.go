@@ -74,10 +74,11 @@ func nanoseconds(t time.Time) int64 { return ClampTime(t).UnixNano() }
 type Entry struct {
 	info   Info
 	target string
+	xattr  []byte
 }
 
 func newEntry(e *control.DirectoryEntry) *Entry {
-	return &Entry{Info{string(e.Name), fromAttributes(e.Attributes)}, string(e.Target)}
+	return &Entry{Info{string(e.Name), fromAttributes(e.Attributes)}, string(e.Target), e.Xattr}
 }
 
 // Name returns the entry's name.
@@ -97,6 +98,10 @@ func (e *Entry) Stat() *Info { return &e.info }
 
 // Target returns where a symbolic link points to.
 func (e *Entry) Target() string { return e.target }
+
+// Xattr returns the value of the extended attribute that EntriesWith asked for. It
+// is empty if there is none, or if it may not be read.
+func (e *Entry) Xattr() []byte { return e.xattr }
 
 // String describes the entry as fs.FormatDirEntry does.
 func (e *Entry) String() string { return fs.FormatDirEntry(e) }

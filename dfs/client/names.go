@@ -61,9 +61,15 @@ func (c *Client) ReadDir(ctx context.Context, path string) ([]fs.DirEntry, error
 // Entries goes through a directory of any size, page by page, in no particular
 // order. It ends with the first error.
 func (c *Client) Entries(ctx context.Context, path string) iter.Seq2[*Entry, error] {
+	return c.EntriesWith(ctx, path, "")
+}
+
+// EntriesWith is Entries that asks for an extended attribute of each entry, too,
+// unless the name is empty: see Entry.Xattr.
+func (c *Client) EntriesWith(ctx context.Context, path, xattr string) iter.Seq2[*Entry, error] {
 	return func(yield func(*Entry, error) bool) {
 		at, err := node(path, true)
-		request := &control.ReadDirectoryRequest{Node: at, Limit: pageEntries}
+		request := &control.ReadDirectoryRequest{Node: at, Limit: pageEntries, Xattr: xattr}
 		for more := true; more; {
 			var reply *control.ReadDirectoryReply
 			if err == nil {

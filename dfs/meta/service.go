@@ -90,15 +90,15 @@ func (s *Server) ReadDirectory(_ context.Context, q *control.ReadDirectoryReques
 		if err := w.search(n, mayRead); err != nil {
 			return err
 		}
-		return s.readPage(r, n, q.After, limit, reply)
+		return s.readPage(r, who, n, q, limit, reply)
 	})
 	return reply, err
 }
 
-func (s *Server) readPage(r *reader, directory *inode, after []byte, limit int, reply *control.ReadDirectoryReply) error {
+func (s *Server) readPage(r *reader, who *credentials, directory *inode, q *control.ReadDirectoryRequest, limit int, reply *control.ReadDirectoryReply) error {
 	from := entryKey(directory.Inode, wire.NameHash{})
-	if len(after) > 0 {
-		from = entryKey(directory.Inode, s.hash(after))
+	if len(q.After) > 0 {
+		from = entryKey(directory.Inode, s.hash(q.After))
 	}
 	first, size := from, 0
 	var failed error
@@ -108,7 +108,7 @@ func (s *Server) readPage(r *reader, directory *inode, after []byte, limit int, 
 			return false
 		}
 		for _, e := range names {
-			if keyOf(b) == first && e.name <= string(after) {
+			if keyOf(b) == first && e.name <= string(q.After) || directory.Inode == wire.RootInode && e.name == wire.UnlistedName {
 				continue
 			}
 			if reply.More = len(reply.Entries) == limit || size > maxPageBytes; reply.More {
@@ -123,8 +123,11 @@ func (s *Server) readPage(r *reader, directory *inode, after []byte, limit int, 
 			if isSymlink(n) {
 				listed.Target = n.content
 			}
+			if q.Xattr != "" {
+				listed.Xattr = xattrsFor(r, who, n)[q.Xattr]
+			}
 			reply.Entries = append(reply.Entries, listed)
-			size += len(e.name) + len(listed.Target) + 100
+			size += len(e.name) + len(listed.Target) + len(listed.Xattr) + 100
 		}
 		return true
 	})
@@ -133,20 +136,31 @@ func (s *Server) readPage(r *reader, directory *inode, after []byte, limit int, 
 
 // GetXattrs implements control.MetaServer.
 func (s *Server) GetXattrs(_ context.Context, q *control.NodeRequest) (*control.Xattrs, error) {
-	reply := &control.Xattrs{Values: make(map[string][]byte)}
+	reply := &control.Xattrs{}
 	err := s.walkFor(q.Session, q.Node, func(r *reader, who *credentials, n *inode) error {
 		if !who.may(&n.Attributes, mayRead) {
 			return refusal(codes.PermissionDenied, "no permission to read inode %d", n.Inode)
 		}
-		all, _ := read(r, xattrKey(n.Inode), decodeXattrs)
-		for _, x := range all {
-			if who.uid == 0 || strings.HasPrefix(x.name, "user.") {
-				reply.Values[x.name] = x.value
-			}
-		}
+		reply.Values = xattrsFor(r, who, n)
 		return nil
 	})
 	return reply, err
+}
+
+// xattrsFor are the extended attributes of an inode that somebody may see, which
+// are none if he may not read it.
+func xattrsFor(r *reader, who *credentials, n *inode) map[string][]byte {
+	values := make(map[string][]byte)
+	if !who.may(&n.Attributes, mayRead) {
+		return values
+	}
+	all, _ := read(r, xattrKey(n.Inode), decodeXattrs)
+	for _, x := range all {
+		if who.uid == 0 || strings.HasPrefix(x.name, "user.") {
+			values[x.name] = x.value
+		}
+	}
+	return values
 }
 
 // ReportCorrupt implements control.MetaServer.

@@ -40,6 +40,11 @@ const (
 // RootInode is the inode number of the root directory.
 const RootInode = 1
 
+// UnlistedName is the entry of the root that no listing shows: what gateways hold
+// there is not whole, and nothing for those who copy or search the tree. Who knows
+// the name finds the entry.
+const UnlistedName = ".waggle-uploads"
+
 // ErrMalformed is wrapped by every error of a parser in this package.
 var ErrMalformed = errors.New("malformed message")
 

@@ -1824,6 +1824,7 @@ type ReadDirectoryRequest struct {
 	Node          *Node                  `protobuf:"bytes,2,opt,name=node,proto3" json:"node,omitempty"`
 	After         []byte                 `protobuf:"bytes,3,opt,name=after,proto3" json:"after,omitempty"`  // the last name of the page before; empty for the first
 	Limit         uint32                 `protobuf:"varint,4,opt,name=limit,proto3" json:"limit,omitempty"` // entries; at most 4096
+	Xattr         string                 `protobuf:"bytes,5,opt,name=xattr,proto3" json:"xattr,omitempty"`  // name of an extended attribute that comes with each entry
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1886,6 +1887,13 @@ func (x *ReadDirectoryRequest) GetLimit() uint32 {
 	return 0
 }
 
+func (x *ReadDirectoryRequest) GetXattr() string {
+	if x != nil {
+		return x.Xattr
+	}
+	return ""
+}
+
 type ReadDirectoryReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Entries       []*DirectoryEntry      `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"` // in an order that does not change between pages
@@ -1943,6 +1951,7 @@ type DirectoryEntry struct {
 	Name          []byte                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Attributes    *Attributes            `protobuf:"bytes,2,opt,name=attributes,proto3" json:"attributes,omitempty"`
 	Target        []byte                 `protobuf:"bytes,3,opt,name=target,proto3" json:"target,omitempty"` // of a symbolic link
+	Xattr         []byte                 `protobuf:"bytes,4,opt,name=xattr,proto3" json:"xattr,omitempty"`   // value of the extended attribute that was asked for
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1994,6 +2003,13 @@ func (x *DirectoryEntry) GetAttributes() *Attributes {
 func (x *DirectoryEntry) GetTarget() []byte {
 	if x != nil {
 		return x.Target
+	}
+	return nil
+}
+
+func (x *DirectoryEntry) GetXattr() []byte {
+	if x != nil {
+		return x.Xattr
 	}
 	return nil
 }
@@ -3726,21 +3742,23 @@ const file_control_proto_rawDesc = "" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"Q\n" +
 	"\vNodeRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12(\n" +
-	"\x04node\x18\x02 \x01(\v2\x14.waggle.control.NodeR\x04node\"\x86\x01\n" +
+	"\x04node\x18\x02 \x01(\v2\x14.waggle.control.NodeR\x04node\"\x9c\x01\n" +
 	"\x14ReadDirectoryRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12(\n" +
 	"\x04node\x18\x02 \x01(\v2\x14.waggle.control.NodeR\x04node\x12\x14\n" +
 	"\x05after\x18\x03 \x01(\fR\x05after\x12\x14\n" +
-	"\x05limit\x18\x04 \x01(\rR\x05limit\"b\n" +
+	"\x05limit\x18\x04 \x01(\rR\x05limit\x12\x14\n" +
+	"\x05xattr\x18\x05 \x01(\tR\x05xattr\"b\n" +
 	"\x12ReadDirectoryReply\x128\n" +
 	"\aentries\x18\x01 \x03(\v2\x1e.waggle.control.DirectoryEntryR\aentries\x12\x12\n" +
-	"\x04more\x18\x02 \x01(\bR\x04more\"x\n" +
+	"\x04more\x18\x02 \x01(\bR\x04more\"\x8e\x01\n" +
 	"\x0eDirectoryEntry\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\fR\x04name\x12:\n" +
 	"\n" +
 	"attributes\x18\x02 \x01(\v2\x1a.waggle.control.AttributesR\n" +
 	"attributes\x12\x16\n" +
-	"\x06target\x18\x03 \x01(\fR\x06target\"\x7f\n" +
+	"\x06target\x18\x03 \x01(\fR\x06target\x12\x14\n" +
+	"\x05xattr\x18\x04 \x01(\fR\x05xattr\"\x7f\n" +
 	"\x06Xattrs\x12:\n" +
 	"\x06values\x18\x01 \x03(\v2\".waggle.control.Xattrs.ValuesEntryR\x06values\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +

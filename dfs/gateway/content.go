@@ -36,17 +36,42 @@ type answer struct {
 	length  int64  // of them; 0 if there are none
 }
 
-// answerFor has net/http decide about ranges and conditions. Several ranges at
-// once are answered with the whole file, as RFC 9110 allows.
+// answerFor has net/http decide about ranges and conditions, of what it is right
+// about.
 func answerFor(r *http.Request, info *client.Info) *answer {
-	if strings.Contains(r.Header.Get("Range"), ",") {
-		r = r.Clone(r.Context())
-		r.Header.Del("Range")
-	}
+	r = withRange(r, info.Size())
 	a := &answer{status: http.StatusOK, header: fileHeader(r, info)}
 	recorder := &contentRecorder{answer: a, size: info.Size()}
 	http.ServeContent(recorder, r, "", info.ModTime(), recorder)
 	return a
+}
+
+// withRange prepares a request for net/http, which deviates from RFC 9110 (14.2):
+// a range is for GET, not HEAD; one in a unit that is not known counts as none; the
+// last 0 bytes can't be had, as none of the file can; and lists may be on several
+// lines. Several ranges at once are answered with the whole file, which is allowed,
+// so that no client can have it multiplied.
+func withRange(r *http.Request, size int64) *http.Request {
+	r = r.Clone(r.Context())
+	for _, name := range []string{"If-Match", "If-None-Match"} {
+		if values := r.Header[name]; len(values) > 1 {
+			r.Header.Set(name, strings.Join(values, ", "))
+		}
+	}
+	values := r.Header["Range"]
+	if len(values) == 0 {
+		return r
+	}
+	unit, wanted, given := strings.Cut(values[0], "=")
+	switch last, isLast := strings.CutPrefix(strings.TrimSpace(wanted), "-"); {
+	case r.Method != http.MethodGet, len(values) > 1, strings.Contains(wanted, ","), given && !strings.EqualFold(unit, "bytes"):
+		r.Header.Del("Range")
+	case isLast && last != "" && strings.Trim(last, "0") == "":
+		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", size))
+	case given:
+		r.Header.Set("Range", "bytes="+wanted)
+	}
+	return r
 }
 
 func fileHeader(r *http.Request, info *client.Info) http.Header {

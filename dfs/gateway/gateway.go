@@ -2,9 +2,21 @@
 // HTTP: browsers, curl, WebDAV clients.
 //
 // Files are at their own paths, the gateway's pages below "/-/". GET, HEAD, PUT,
-// DELETE, and the verbs of WebDAV (class 1 and 2) work on files and directories;
+// DELETE, and the verbs of WebDAV (class 1, 2 and 3) work on files and directories;
 // a directory is answered as a page, or as JSON for "Accept: application/json".
-// A PUT is atomic: the old file stays until the new one is whole.
+// PUT, COPY and MOVE are atomic: what is there stays until the new one is whole.
+//
+// # What a request may change
+//
+// Whatever changes something asks handler.permit (conditions.go) first. That
+// evaluates the conditions of the request (If-Match and the like, WebDAV's If) and
+// looks for the locks of others, and keeps other changes of the same names off until
+// this one is made (claims.go). A PUT asks twice: before its body comes, so that none
+// is sent in vain, and when it is here. So of two uploads of one file the last to
+// finish wins, unless it was for a version that is no more.
+//
+// WebDAV's messages and locks are in package dav, what they do to files in dav.go,
+// copymove.go and properties.go, the refusals in refuse.go.
 //
 // # How a body gets to a client
 //
@@ -21,7 +33,7 @@
 //
 // The body of a PUT goes the other way by the same relay path (intake.go), if its
 // length is known and more than fits into an inode. net/http parses every such
-// request, so its checks, those of cross-origin requests, and WebDAV's locks hold;
+// request, so its checks, those of cross-origin requests, and the conditions hold;
 // then the connection goes to the loop with the body unread, which is told to go on
 // (100 Continue), and comes back to either with the next request. Exactly
 // Content-Length bytes are taken.
@@ -81,6 +93,7 @@ import (
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/relay"
+	"waggle/dfs/gateway/dav"
 	"waggle/dfs/tcp"
 )
 
@@ -146,6 +159,7 @@ type Gateway struct {
 	upstreams *upstreams
 	uploads   string // directory of uploads that are not whole
 	counts    counts
+	handler   *handler
 	web       *http.Server
 	handed    *handedOver
 
@@ -205,6 +219,7 @@ func (g *Gateway) listen() (err error) {
 	}
 	g.uploads = uploadsRoot + "/" + host + "-" + g.Address()
 	g.handed = newHandedOver(g.listener.Addr())
+	g.handler = &handler{g: g, pages: g.newPages(), locks: dav.NewLocks(maxLocks), claims: newClaims()}
 	g.web = g.newServer()
 	return nil
 }

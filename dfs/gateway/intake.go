@@ -8,11 +8,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path"
 	"syscall"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
-	"golang.org/x/net/webdav"
 	"golang.org/x/sys/unix"
 
 	"waggle/dfs/wire"
@@ -33,10 +33,8 @@ var errSlow = errors.New("the body came too slowly")
 type intake struct {
 	gateway  *Gateway
 	request  *http.Request
-	replaces bool
 	promised []promise
 	upload   *upload
-	unlock   func()
 	ctx      context.Context
 	cancel   context.CancelFunc
 
@@ -49,66 +47,40 @@ type intake struct {
 }
 
 // relays says whether a PUT's body can be passed on by the relay path. All that
-// is special is left to the client library and package webdav: what fits into
-// an inode's record, has no known length, depends on a lock that the client
-// holds, or needs a digest that chunk servers don't compute.
+// is special is left to the client library: what fits into an inode's record, has
+// no known length, or needs a digest that chunk servers don't compute.
 func (g *Gateway) relays(r *http.Request, promised []promise) bool {
 	for _, p := range promised {
 		if p.algorithm != crc32c {
 			return false
 		}
 	}
-	return g.relay != nil && r.ProtoMajor == 1 && r.ProtoMinor == 1 && len(r.TransferEncoding) == 0 && len(r.Header["If"]) == 0 &&
+	return g.relay != nil && r.ProtoMajor == 1 && r.ProtoMinor == 1 && len(r.TransferEncoding) == 0 &&
 		r.ContentLength > wire.MaxInline && r.ContentLength <= g.config.MaxUpload
 }
 
 // putRelayed takes the connection from net/http and has the loop receive the
 // body. Until then net/http answers.
-func (h *handler) putRelayed(w http.ResponseWriter, r *http.Request, replaces bool, promised []promise) {
+func (h *handler) putRelayed(w http.ResponseWriter, r *http.Request, permit func(context.Context) (func(), error), promised []promise) (err error) {
 	g := h.g
-	unlock, err := h.lockFor(r.URL.Path)
-	if err != nil {
-		http.Error(w, http.StatusText(http.StatusLocked), http.StatusLocked)
-		return
-	}
-	i := &intake{gateway: g, request: r, replaces: replaces, promised: promised, unlock: unlock}
+	i := &intake{gateway: g, request: r, promised: promised}
 	i.ctx, i.cancel = context.WithTimeout(g.bodies, g.config.bodyTime(r.ContentLength)+longTime)
-	if i.upload, err = g.newUpload(i.ctx, r.URL.Path, 0o666); err != nil {
-		i.end()
-		if errors.Is(err, os.ErrNotExist) {
-			http.Error(w, "There is no directory to put the file in: "+err.Error(), http.StatusConflict)
-			return
-		}
-		fail(w, err)
-		return
+	if i.upload, err = g.newUpload(i.ctx, path.Clean(r.URL.Path), permit); err != nil {
+		i.cancel()
+		return err
 	}
 	i.upload.check = i.check
 	if err := g.takeBack(w, i.run); err != nil {
 		i.finish(err)
-		i.end()
+		i.cancel()
 		g.warn("connection not taken back", "client", r.RemoteAddr, "reason", err)
 	}
-}
-
-// lockFor is what package webdav does for a request that names no lock: a lock
-// of its own keeps off those of others, and is refused if there is one.
-func (h *handler) lockFor(path string) (unlock func(), err error) {
-	token, err := h.dav.LockSystem.Create(time.Now(), webdav.LockDetails{Root: path, Duration: -1, ZeroDepth: true})
-	if err != nil {
-		return nil, err
-	}
-	return func() { h.dav.LockSystem.Unlock(time.Now(), token) }, nil
-}
-
-// end lets go of what the intake holds.
-func (i *intake) end() {
-	i.cancel()
-	i.unlock()
+	return nil
 }
 
 // run receives the body and answers.
 func (i *intake) run(c *connection) outcome {
-	defer i.end()
+	defer i.cancel()
 	i.from = c
 	err := i.finish(i.receive())
 	closing := err != nil || i.request.Close || i.gateway.ctx.Err() != nil
@@ -304,18 +276,13 @@ func (i *intake) check() error {
 
 // answer says how the upload ended.
 func (i *intake) answer(err error, closing bool) error {
-	a := &answer{status: http.StatusCreated, header: http.Header{}}
-	a.header.Set("X-Content-Type-Options", "nosniff")
-	switch {
-	case err != nil:
-		a.status = statusOf(err)
-		a.message = fmt.Appendf(nil, "%s: %v\n", http.StatusText(a.status), err)
-		a.header.Set("Content-Type", "text/plain; charset=utf-8")
-	default:
-		if i.replaces {
-			a.status = http.StatusNoContent
-		}
-		a.header.Set("ETag", i.gateway.tagOf(i.ctx, i.request.URL.Path))
+	var a *answer
+	if err != nil {
+		a = refusalOf(err)
+	} else {
+		a = &answer{status: i.upload.status(), header: http.Header{}}
+		a.header.Set("X-Content-Type-Options", "nosniff")
+		a.header.Set("ETag", i.upload.tag)
 		a.header.Set(digestHeader, i.digest.String())
 		a.header.Set(relayHeader, i.gateway.config.Relay)
 		a.header.Set(verifiedHeader, map[bool]string{true: "yes", false: "no"}[len(i.promised) > 0])

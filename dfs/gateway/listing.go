@@ -11,8 +11,11 @@ import (
 	"time"
 )
 
-// maxShown bounds the entries on a page for people. JSON has up to maxListed.
-const maxShown = 2000
+// maxShown bounds the entries on a page for people, maxListed those in JSON.
+const (
+	maxShown  = 2000
+	maxListed = 100_000
+)
 
 // entry is one entry of a directory.
 type entry struct {

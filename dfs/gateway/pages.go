@@ -51,14 +51,14 @@ func showPageAs(w http.ResponseWriter, status int, name string, data any) {
 	w.Header().Set("Content-Security-Policy", pagePolicy)
 	w.Header().Set("Referrer-Policy", "same-origin")
 	w.WriteHeader(status)
-	w.Write(page.Bytes())
+	w.Write(bytes.ToValidUTF8(page.Bytes(), []byte("\uFFFD"))) // names and tags may be anything
 }
 
 // complain says what is wrong: on a page if a browser shows the answer to a
 // person, else in a line.
 func complain(w http.ResponseWriter, r *http.Request, status int, text string) {
 	if !strings.Contains(r.Header.Get("Accept"), "text/html") {
-		http.Error(w, text, status)
+		http.Error(w, strings.ToValidUTF8(text, "\uFFFD"), status)
 		return
 	}
 	showPageAs(w, status, "error.html.tmpl", struct {
@@ -121,7 +121,7 @@ type tag struct{ Name, Value string }
 func tagsOf(xattrs map[string][]byte) []tag {
 	var tags []tag
 	for name, value := range xattrs {
-		if name, ok := strings.CutPrefix(name, tagPrefix); ok {
+		if name, ok := strings.CutPrefix(name, tagPrefix); ok && tagPrefix+name != propertiesXattr {
 			tags = append(tags, tag{name, string(value)})
 		}
 	}

@@ -86,8 +86,8 @@ func plainNames(h http.Header) bool {
 	return true
 }
 
-// notPlainHeaders say something about the connection or the body.
-var notPlainHeaders = []string{"Content-Length", "Transfer-Encoding", "Trailer", "Upgrade", "Expect", "Http2-Settings", "Proxy-Connection"}
+// notPlainHeaders say something about the connection, the body, or WebDAV's locks.
+var notPlainHeaders = []string{"If", "Content-Length", "Transfer-Encoding", "Trailer", "Upgrade", "Expect", "Http2-Settings", "Proxy-Connection"}
 
 func isPlain(r *http.Request) bool {
 	if r.Proto != "HTTP/1.1" || r.ContentLength != 0 || len(r.TransferEncoding) > 0 || !plainHost(r.Host) || r.URL.Host != "" || !plainNames(r.Header) {

@@ -9,12 +9,12 @@ import (
 	"log"
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/net/webdav"
-
 	"waggle/dfs/client"
+	"waggle/dfs/gateway/dav"
 	"waggle/dfs/metrics"
 )
 
@@ -27,10 +27,9 @@ const (
 
 // newServer answers whatever the loop does not.
 func (g *Gateway) newServer() *http.Server {
-	h := &handler{g: g, pages: g.newPages(), dav: &webdav.Handler{FileSystem: davFS{g}, LockSystem: newLocks()}}
 	return &http.Server{
 		// A page of another site must not change files with a visitor's browser.
-		Handler:           http.NewCrossOriginProtection().Handler(h),
+		Handler:           http.NewCrossOriginProtection().Handler(g.handler),
 		ReadHeaderTimeout: g.config.HeaderTimeout,
 		IdleTimeout:       g.config.IdleTimeout,
 		MaxHeaderBytes:    g.config.MaxHeader,
@@ -39,9 +38,10 @@ func (g *Gateway) newServer() *http.Server {
 }
 
 type handler struct {
-	g     *Gateway
-	pages http.Handler
-	dav   *webdav.Handler
+	g      *Gateway
+	pages  http.Handler
+	locks  *dav.Locks
+	claims *claims
 }
 
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -58,37 +58,67 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPut {
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	}
-	switch {
-	case strings.HasPrefix(r.URL.Path, pagesPrefix):
-		h.pages.ServeHTTP(w, r)
-	case isReserved(r.URL.Path):
-		complain(w, r, http.StatusNotFound, "This path does not exist for clients: it is the gateway's own")
-	case r.Method == http.MethodGet, r.Method == http.MethodHead:
-		g.get(w, r)
-	case r.Method == http.MethodPut:
-		h.put(w, r)
-	case r.Method == http.MethodPost:
-		g.postTags(w, r)
-	case r.Method == "PROPFIND" && !finiteDepth(r):
-		// A whole tree would have no limit (RFC 4918, 9.1).
-		http.Error(w, "PROPFIND needs the header Depth: 0 or Depth: 1", http.StatusForbidden)
-	default:
-		h.dav.ServeHTTP(w, r)
+	if err := h.answer(w, r); err != nil {
+		fail(w, err)
 	}
 }
 
-func finiteDepth(r *http.Request) bool {
-	depth := r.Header.Get("Depth")
-	return depth == "0" || depth == "1"
+// answer answers a request. An error is to be answered with.
+func (h *handler) answer(w http.ResponseWriter, r *http.Request) error {
+	method, isDAV := davMethods[r.Method]
+	switch {
+	case !isDAV && !slices.Contains(httpMethods, r.Method):
+		return refuse(http.StatusNotImplemented, "There is no method "+r.Method+" here")
+	case strings.HasPrefix(r.URL.Path, pagesPrefix):
+		h.pages.ServeHTTP(w, r)
+		return nil
+	case isReserved(r.URL.Path):
+		complain(w, r, http.StatusNotFound, "This path does not exist for clients: it is the gateway's own")
+		return nil
+	}
+	if err := refuseCoding(r); err != nil {
+		return err
+	}
+	switch {
+	case isDAV:
+		return method(h, w, r)
+	case r.Method == http.MethodPut:
+		return h.put(w, r)
+	case r.Method == http.MethodPost:
+		return h.postTags(w, r)
+	}
+	return h.get(w, r)
+}
+
+// httpMethods are those that are not in davMethods.
+var httpMethods = []string{http.MethodGet, http.MethodHead, http.MethodPut, http.MethodPost}
+
+// refuseCoding refuses bodies that would have to be decoded: what is put is stored
+// as it comes, and would be served without its coding (RFC 9110, 15.5.16).
+func refuseCoding(r *http.Request) error {
+	for coding := range strings.SplitSeq(strings.Join(r.Header["Content-Encoding"], ","), ",") {
+		if coding = strings.TrimSpace(coding); coding != "" && !strings.EqualFold(coding, "identity") {
+			return &refusedError{status: http.StatusUnsupportedMediaType, acceptCoding: "identity",
+				text: "Content-Encoding: " + coding + " is not kept here: send the bytes as they are"}
+		}
+	}
+	return nil
 }
 
 // get answers what the loop has not: a directory, a page about a file, or a file
 // whose request came on a connection of net/http.
-func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
+func (h *handler) get(w http.ResponseWriter, r *http.Request) error {
+	g := h.g
+	condition, err := dav.ParseIf(r.Header["If"])
+	if err != nil {
+		return err
+	}
 	info, err := g.client.Stat(r.Context(), r.URL.Path)
 	switch {
 	case err != nil:
 		failPage(w, r, err)
+	case !h.ifHolds(r.Context(), r, condition):
+		return refuse(http.StatusPreconditionFailed, "The condition If does not hold")
 	case r.URL.Query().Has("info"):
 		g.infoPage(w, r, info)
 	case info.IsDir():
@@ -105,6 +135,7 @@ func (g *Gateway) get(w http.ResponseWriter, r *http.Request) {
 	default:
 		g.getVerified(w, r, info)
 	}
+	return nil
 }
 
 // getVerified sends a file that the client library reads.
@@ -142,73 +173,58 @@ func (g *Gateway) getVerified(w http.ResponseWriter, r *http.Request, info *clie
 	g.counts.took(verified, time.Since(began))
 }
 
-// put stores a file. A plain one is relayed; of others package webdav checks the
-// locks.
-func (h *handler) put(w http.ResponseWriter, r *http.Request) {
+// put stores a file.
+func (h *handler) put(w http.ResponseWriter, r *http.Request) error {
 	g := h.g
-	old, err := g.client.Stat(r.Context(), r.URL.Path)
-	exists := err == nil
-	switch {
-	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		fail(w, err)
-		return
-	case exists && old.IsDir():
-		http.Error(w, "There is a directory of this name", http.StatusMethodNotAllowed)
-		return
-	case strings.HasSuffix(r.URL.Path, "/"):
-		http.Error(w, "The name of a file does not end in a slash", http.StatusBadRequest)
-		return
-	case r.Header.Get("Content-Range") != "":
-		http.Error(w, "A part of a file can't be put", http.StatusBadRequest)
-		return
-	case !putAllowed(r, old):
-		http.Error(w, http.StatusText(http.StatusPreconditionFailed), http.StatusPreconditionFailed)
-		return
+	if err := h.mayPut(r); err != nil {
+		return err
 	}
 	promised, err := promisesOf(r.Header)
 	if err != nil {
-		http.Error(w, err.Error(), http.StatusBadRequest)
-		return
+		return refuse(http.StatusBadRequest, err.Error())
 	}
+	permit := func(ctx context.Context) (func(), error) {
+		return h.permit(ctx, r, target{path: path.Clean(r.URL.Path), appears: true})
+	}
+	release, err := permit(r.Context()) // before the body comes, and once more behind it
+	if err != nil {
+		return err
+	}
+	release()
 	if g.relays(r, promised) {
-		h.putRelayed(w, r, exists, promised)
-		return
+		return h.putRelayed(w, r, permit, promised)
 	}
 	body := newCheckedBody(&pacedBody{ReadCloser: http.MaxBytesReader(w, r.Body, g.config.MaxUpload), config: &g.config,
 		deadlines: http.NewResponseController(w), began: time.Now()}, promised)
-	outcome := &putOutcome{replaces: exists, digest: body.digest}
-	r = r.WithContext(context.WithValue(r.Context(), outcomeKey{}, outcome))
-	r.Body = body
-	h.dav.ServeHTTP(&putWriter{ResponseWriter: w, outcome: outcome, tag: func() string { return g.tagOf(r.Context(), r.URL.Path) }}, r)
-}
-
-func (g *Gateway) tagOf(ctx context.Context, name string) string {
-	info, err := g.client.Stat(ctx, name)
+	u, err := g.newUpload(r.Context(), path.Clean(r.URL.Path), permit)
 	if err != nil {
-		return "" // removed since
+		return err
 	}
-	return entityTag(info.Attributes())
+	u.ReadFrom(body) // what goes wrong, Close tells
+	if err := u.Close(); err != nil {
+		return err
+	}
+	w.Header().Set("ETag", u.tag)
+	w.Header().Set(digestHeader, body.digest())
+	w.Header().Set(verifiedHeader, "yes")
+	w.WriteHeader(u.status())
+	return nil
 }
 
-// putAllowed evaluates If-Match and If-None-Match of an upload; old is nil if
-// there is no file.
-func putAllowed(r *http.Request, old *client.Info) bool {
-	matches := func(list string) bool {
-		if old == nil {
-			return false
-		}
-		for tag := range strings.SplitSeq(list, ",") {
-			if tag = strings.TrimSpace(tag); tag == "*" || tag == entityTag(old.Attributes()) {
-				return true
-			}
-		}
-		return false
+// mayPut refuses what can't be put, whatever the conditions.
+func (h *handler) mayPut(r *http.Request) error {
+	old, err := h.g.client.Stat(r.Context(), r.URL.Path)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case err == nil && old.IsDir():
+		return notAllowed(allowedDirectory, "There is a directory of this name")
+	case strings.HasSuffix(r.URL.Path, "/"):
+		return refuse(http.StatusBadRequest, "The name of a file does not end in a slash")
+	case len(r.Header["Content-Range"]) > 0:
+		return refuse(http.StatusBadRequest, "A part of a file can't be put")
 	}
-	if must := r.Header.Get("If-Match"); must != "" && !matches(must) {
-		return false
-	}
-	mustNot := r.Header.Get("If-None-Match")
-	return mustNot == "" || !matches(mustNot)
+	return nil
 }
 
 // pacedBody is an upload that must come at least at the least rate.
@@ -226,7 +242,18 @@ func (b *pacedBody) Read(p []byte) (int, error) {
 	b.deadlines.SetWriteDeadline(deadline.Add(longTime))
 	n, err := b.ReadCloser.Read(p)
 	b.taken += int64(n)
-	return n, err
+	return n, bodyError(err)
+}
+
+// errCutShort: the client ended a body before its end, or sent it malformed.
+var errCutShort = errors.New("the body is cut short or malformed")
+
+// bodyError says of an error of reading a body that it is the client's.
+func bodyError(err error) error {
+	if err == nil || err == io.EOF {
+		return err
+	}
+	return fmt.Errorf("%w: %w", errCutShort, err)
 }
 
 // newPages serves what is not a file of the file system.
@@ -242,10 +269,10 @@ func (g *Gateway) newPages() http.Handler {
 // tagPrefix begins the name of an extended attribute that is shown as a tag.
 const tagPrefix = "user."
 
-func (g *Gateway) postTags(w http.ResponseWriter, r *http.Request) {
+func (h *handler) postTags(w http.ResponseWriter, r *http.Request) error {
 	if !r.URL.Query().Has("tags") {
-		http.Error(w, "POST changes tags only: see the page about the file", http.StatusMethodNotAllowed)
-		return
+		allow := strings.Replace(h.allowed(r), ", POST", "", 1)
+		return notAllowed(allow, "POST changes tags only: see the page about the file")
 	}
 	if err := r.ParseForm(); err != nil {
 		status := statusOf(err)
@@ -253,22 +280,36 @@ func (g *Gateway) postTags(w http.ResponseWriter, r *http.Request) {
 			status = http.StatusBadRequest
 		}
 		complain(w, r, status, "Read the form: "+err.Error())
-		return
+		return nil
 	}
+	p := path.Clean(r.URL.Path)
+	if _, err := h.g.client.Stat(r.Context(), p); err != nil {
+		failPage(w, r, err)
+		return nil
+	}
+	release, err := h.permit(r.Context(), r, target{path: p})
+	if err != nil {
+		failPage(w, r, err)
+		return nil
+	}
+	defer release()
 	name, value := r.PostForm.Get("name"), r.PostForm.Get("value")
-	var err error
 	switch {
 	case name == "":
 		complain(w, r, http.StatusBadRequest, "A tag needs a name")
-		return
+		return nil
+	case tagPrefix+name == propertiesXattr:
+		complain(w, r, http.StatusBadRequest, "This name is for WebDAV's properties: take another one")
+		return nil
 	case r.PostForm.Has("remove"):
-		err = g.client.RemoveXattr(r.Context(), r.URL.Path, tagPrefix+name)
+		err = h.g.client.RemoveXattr(r.Context(), p, tagPrefix+name)
 	default:
-		err = g.client.SetXattr(r.Context(), r.URL.Path, tagPrefix+name, []byte(value), client.XattrAny)
+		err = h.g.client.SetXattr(r.Context(), p, tagPrefix+name, []byte(value), client.XattrAny)
 	}
 	if err != nil {
 		failPage(w, r, fmt.Errorf("change tag %q: %w", name, err))
-		return
+		return nil
 	}
-	http.Redirect(w, r, href(path.Clean(r.URL.Path), "info"), http.StatusSeeOther)
+	http.Redirect(w, r, href(p, "info"), http.StatusSeeOther)
+	return nil
 }

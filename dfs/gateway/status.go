@@ -2,11 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"fmt"
-	"io"
-	"io/fs"
-	"net"
-	"net/http"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -15,7 +10,6 @@ import (
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"waggle/dfs/client"
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/relay"
 	"waggle/dfs/metrics"
@@ -207,49 +201,6 @@ func (g *Gateway) Metrics() *prometheus.Registry {
 		defer g.mu.Unlock()
 		set("waggle_gateway_connections", "Connections of clients.", float64(len(g.connections)))
 	}))
-}
-
-// errorStatuses says what an error of the file system is in HTTP.
-var errorStatuses = []struct {
-	err    error
-	status int
-}{
-	{fs.ErrNotExist, http.StatusNotFound},
-	{syscall.ENOTDIR, http.StatusNotFound},
-	{fs.ErrPermission, http.StatusForbidden},
-	{fs.ErrInvalid, http.StatusBadRequest},
-	{syscall.ENOSPC, http.StatusInsufficientStorage},
-	{client.ErrBusy, http.StatusConflict},
-	{fs.ErrExist, http.StatusConflict},
-	{syscall.EISDIR, http.StatusConflict},
-	{syscall.ENOTEMPTY, http.StatusConflict},
-	{client.ErrUnavailable, http.StatusServiceUnavailable},
-	{client.ErrLeaseLost, http.StatusServiceUnavailable},
-	{errBroken, http.StatusBadRequest},
-	{errSlow, http.StatusRequestTimeout},
-	{io.ErrUnexpectedEOF, http.StatusBadRequest},
-}
-
-func statusOf(err error) int {
-	var tooLarge *http.MaxBytesError
-	var slow net.Error
-	switch {
-	case errors.As(err, &tooLarge):
-		return http.StatusRequestEntityTooLarge
-	case errors.As(err, &slow) && slow.Timeout() && !errors.Is(err, client.ErrUnavailable):
-		return http.StatusRequestTimeout
-	}
-	for _, e := range errorStatuses {
-		if errors.Is(err, e.err) {
-			return e.status
-		}
-	}
-	return http.StatusInternalServerError
-}
-
-func fail(w http.ResponseWriter, err error) {
-	status := statusOf(err)
-	http.Error(w, fmt.Sprintf("%s: %v", http.StatusText(status), err), status)
 }
 
 func isReset(err error) bool {

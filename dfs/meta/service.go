@@ -108,7 +108,7 @@ func (s *Server) readPage(r *reader, who *credentials, directory *inode, q *cont
 			return false
 		}
 		for _, e := range names {
-			if keyOf(b) == first && e.name <= string(q.After) || directory.Inode == wire.RootInode && e.name == wire.UnlistedName {
+			if keyOf(b) == first && e.name <= string(q.After) || directory.Inode == wire.RootInode && e.name == wire.UploadsName {
 				continue
 			}
 			if reply.More = len(reply.Entries) == limit || size > maxPageBytes; reply.More {

@@ -40,11 +40,6 @@ const (
 // RootInode is the inode number of the root directory.
 const RootInode = 1
 
-// UnlistedName is the entry of the root that no listing shows: what gateways hold
-// there is not whole, and nothing for those who copy or search the tree. Who knows
-// the name finds the entry.
-const UnlistedName = ".waggle-uploads"
-
 // ErrMalformed is wrapped by every error of a parser in this package.
 var ErrMalformed = errors.New("malformed message")
 
@@ -69,7 +64,8 @@ func (k HashKey) Hash(name []byte) NameHash {
 }
 
 // UploadsName is the entry of the root in which gateways keep what is being
-// uploaded.
+// uploaded. No listing shows it: what it holds is not whole. Who knows the name
+// finds it.
 const UploadsName = ".waggle-uploads"
 
 // CheckChunkSize says whether files can be cut into chunks of size bytes.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"waggle/analysis/course"
 	"waggle/analysis/figure"
 	"waggle/analysis/report"
 	"waggle/results"
@@ -13,10 +14,15 @@ import (
 
 func reportCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "report",
-		Usage:       "write a run's report again, from its records alone",
-		Description: "Writes report.html, one self-contained file, and summary.md into DIR.",
-		ArgsUsage:   "DIR",
+		Name:  "report",
+		Usage: "write a run's report again, from its records alone",
+		Description: "Writes report.html, one self-contained file, and summary.md into DIR. With --course, writes the skeleton of a course\n" +
+			"report instead, with generated tables and figures and marked places for its author's own words.",
+		ArgsUsage: "DIR",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "course", Usage: "write the skeleton of a course report into `OUT`: report.md, report.tex, figures"},
+			&cli.StringFlag{Name: "lang", Value: string(figure.English), Usage: "the course report's `LANGUAGE`: en or zh"},
+		},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return usagef("give one run directory: waggle report DIR")
@@ -25,6 +31,9 @@ func reportCommand() *cli.Command {
 			run, err := results.Open(dir)
 			if err != nil {
 				return err
+			}
+			if c.IsSet("course") {
+				return courseReport(c, run)
 			}
 			figures, skipped := figure.DrawAll(run)
 			undrawn := tellSkipped(c, skipped)
@@ -39,4 +48,21 @@ func reportCommand() *cli.Command {
 			return undrawn
 		},
 	}
+}
+
+func courseReport(c *cli.Context, run *results.Run) error {
+	language := figure.Language(c.String("lang"))
+	if language != figure.English && language != figure.Chinese {
+		return usagef("--lang is %q: course reports are written in %s or %s", language, figure.English, figure.Chinese)
+	}
+	r, err := course.Make(run, language)
+	if err != nil {
+		return err
+	}
+	out := c.String("course")
+	if err := r.Write(out); err != nil {
+		return err
+	}
+	fmt.Fprintf(c.App.Writer, "the course report is %s (and %s): fill in what is marked\n", filepath.Join(out, course.MarkdownFile), course.LaTeXFile)
+	return nil
 }

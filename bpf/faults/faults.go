@@ -8,9 +8,9 @@
 //	defer in.Close()
 //	err = in.Set(faults.Rule{From: a, To: b, Drop: 0.01, Seed: 7})
 //
-// A packet is what passes the hook. With segmentation offloads that can be one of
-// 64 KiB, which the network would see as many; switch them off where the rate
-// matters.
+// A packet is what passes the hook. At Egress one of TCP has up to 64 KiB, always,
+// because it is cut later; at Ingress it is what the link has brought, which on a
+// link without segmentation offloads is one of the MTU.
 //
 // Packets that are held back pass through this process, by a TAP interface: they
 // keep their order among themselves, and all others overtake them. Everything goes

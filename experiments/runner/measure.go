@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"waggle/bpf/copies"
+	"waggle/bpf/faults"
 	"waggle/dfs/wire/control"
 	"waggle/experiments/spec"
 	"waggle/results"
@@ -134,7 +135,25 @@ func (m *meter) counters(ctx context.Context) (map[string]map[string]int64, erro
 			all[r.Role][name] += n
 		}
 	}
-	return all, nil
+	return all, m.addFaults(all)
+}
+
+// Counters of what links did to packets, beside those of the roles.
+const (
+	faultPackets    = "fault_packets" // that met the program
+	faultDropped    = "fault_dropped_packets"
+	faultDuplicated = "fault_duplicated_packets"
+	faultHeld       = "fault_held_packets"
+)
+
+func (m *meter) addFaults(all map[string]map[string]int64) error {
+	if m.stage.key.faults == (faults.Rule{}) {
+		return nil
+	}
+	done, err := m.stage.network.Faults()
+	all["network"] = map[string]int64{faultPackets: int64(done.Packets), faultDropped: int64(done.Dropped),
+		faultDuplicated: int64(done.Duplicated), faultHeld: int64(done.Held)}
+	return err
 }
 
 func (m *meter) roleCPU() (map[string]time.Duration, error) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"waggle/bpf/faults"
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/lookup"
 	"waggle/dfs/datapath/read"
@@ -36,6 +37,9 @@ type support struct {
 	congestion string
 }
 
+// linkFaults stands for links that lose, double or hold back packets.
+const linkFaults = "faults"
+
 func findSupport() support {
 	s := support{infos: map[string]datapath.Info{}, reasons: map[string]error{}}
 	addPaths(s, &read.Paths)
@@ -46,6 +50,7 @@ func findSupport() support {
 	for _, kind := range []string{topology.Local, topology.Hosts} {
 		s.reasons["topology="+kind] = topology.Supported(kind)
 	}
+	s.reasons[linkFaults] = faults.Supported()
 	s.addCongestion()
 	return s
 }
@@ -65,6 +70,9 @@ func (s support) cell(p spec.Parameters) error {
 	}
 	if p.Workload == spec.HTTPGet {
 		needs = append(needs, "relay="+p.Relay)
+	}
+	if p.HasFaults() {
+		needs = append(needs, linkFaults)
 	}
 	for _, need := range needs {
 		if err := s.reasons[need]; err != nil {
@@ -106,6 +114,9 @@ func (s support) askedFor(overrides []spec.Override) error {
 func (s support) proof(p spec.Parameters) (counters, watched []string) {
 	for _, path := range p.Timed() {
 		counters, watched = append(counters, s.infos[path].Proof...), append(watched, s.infos[path].Watched...)
+	}
+	if p.HasFaults() {
+		counters, watched = append(counters, faultPackets), append(watched, faultDropped, faultDuplicated, faultHeld)
 	}
 	return counters, watched
 }

@@ -59,6 +59,44 @@ trials:
   full: {repetitions: 200, seconds: 0.1}
 `
 
+// lossy loses packets of one cell's links.
+const lossy = `
+name: lossy
+question: Are packets lost where they are to be?
+metrics: [throughput]
+fixed: {topology: hosts, files: 1, file_bytes: 1MiB, size_bytes: 64KiB, offload: false, read: copy, duplicate_percent: 1}
+factors:
+  loss_percent: [0, 2]
+control: {loss_percent: 0}
+trials:
+  smoke: {repetitions: 1, operations: 40}
+  quick: {repetitions: 1, operations: 40}
+  full: {repetitions: 1, operations: 40}
+`
+
+func TestLinksLosePackets(t *testing.T) {
+	if err := topology.Supported(topology.Hosts); err != nil {
+		t.Skip(err)
+	}
+	o := optionsFor(t, lossy)
+	_, err := Run(t.Context(), o)
+	require.NoError(t, err)
+	run, err := results.Open(o.Out)
+	require.NoError(t, err)
+	require.Len(t, run.Records, 3, "two cells, and the control's twin")
+	for _, r := range run.Records {
+		require.True(t, r.Valid, r.Reason)
+		require.Greater(t, r.Proof[faultPackets], int64(1600), "40 requests of 64 KiB over an MTU of 1500")
+		require.Positive(t, r.Proof[faultDuplicated])
+		if r.Cell["loss_percent"] == 0.0 {
+			require.Zero(t, r.Proof[faultDropped])
+		} else {
+			require.Positive(t, r.Proof[faultDropped])
+		}
+	}
+	requireNothingLeft(t, o)
+}
+
 // kinds has a cell of each workload that writes, and of the small ones.
 const kinds = `
 name: kinds

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"waggle/bpf/faults"
 	"waggle/dfs/wire/control"
 	"waggle/experiments/spec"
 	"waggle/experiments/topology"
@@ -49,6 +50,7 @@ type stageKey struct {
 	mtu          int
 	offload      bool
 	xdpPass      bool
+	faults       faults.Rule
 	gateway      bool // there is a host for it
 	gatewayApart bool // whose packets its own processors receive
 	congestion   string
@@ -58,6 +60,9 @@ type stageKey struct {
 func keyOf(p spec.Parameters) stageKey {
 	k := stageKey{topology: p.Topology, chunkServers: p.ChunkServers, lookup: p.Lookup, mtu: p.MTUBytes, offload: p.Offload, xdpPass: p.XDPPass,
 		gateway: p.Workload == spec.HTTPGet, gatewayApart: p.Pin == spec.PinGateway, congestion: p.Congestion, revision: p.Revision}
+	if p.HasFaults() {
+		k.faults = faults.Rule{Seed: 1, Drop: p.LossPercent / 100, Duplicate: p.DuplicatePercent / 100, Hold: p.ReorderPercent / 100}
+	}
 	if k.lookup == spec.Floor {
 		k.lookup = "udp"
 	}
@@ -104,7 +109,7 @@ func (r *run) openStage(k stageKey) (*stage, error) {
 	for i := range k.chunkServers {
 		hosts = append(hosts, chunkHost(i))
 	}
-	o := topology.Options{Kind: k.topology, Hosts: hosts, MTU: k.mtu, Offload: k.offload, XDPPass: k.xdpPass}
+	o := topology.Options{Kind: k.topology, Hosts: hosts, MTU: k.mtu, Offload: k.offload, XDPPass: k.xdpPass, Faults: k.faults}
 	if k.lookup == "xdp" {
 		o.XDPFree = []string{roleMeta} // it brings its own program
 	}

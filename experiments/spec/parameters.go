@@ -82,7 +82,10 @@ type Parameters struct {
 	MTUBytes     int
 	Offload      bool // segmentation and checksum offloads of the virtual links
 	XDPPass      bool // an XDP program that passes everything at both ends of the virtual links
-	Pin          string
+	// LossPercent, DuplicatePercent and ReorderPercent of the packets that hosts receive
+	// are lost, come twice, or are overtaken by later ones.
+	LossPercent, DuplicatePercent, ReorderPercent float64
+	Pin                                           string
 	// Congestion is the congestion control of all TCP connections, or one of
 	// CongestionAuto and CongestionMachine.
 	Congestion string
@@ -137,6 +140,12 @@ var parameters = []parameter{
 		parse: parseBool("offload"), set: func(p *Parameters, level any) { p.Offload = level.(bool) }},
 	{name: "xdp_pass", what: "an XDP program that passes everything at both ends of the virtual links (topology hosts): lookup=xdp needs it, its rivals need it for a fair comparison",
 		fallback: false, parse: parseBool("xdp_pass"), set: func(p *Parameters, level any) { p.XDPPass = level.(bool) }},
+	percent("loss_percent", "percent of the packets that hosts receive are lost (topology hosts); with offload=true a packet is up to 64 KiB",
+		func(p *Parameters, n float64) { p.LossPercent = n }),
+	percent("duplicate_percent", "percent of the packets that hosts receive come twice (topology hosts)",
+		func(p *Parameters, n float64) { p.DuplicatePercent = n }),
+	percent("reorder_percent", "percent of the packets that hosts receive are held back for 2 ms, so that later ones overtake them (topology hosts)",
+		func(p *Parameters, n float64) { p.ReorderPercent = n }),
 	choice("pin", "processors that roles may use: any, clients and servers apart, all together on one, or the gateway apart from the rest", PinNone,
 		func(Paths) []string { return []string{PinNone, PinApart, PinTogether, PinGateway} }, func(p *Parameters, s string) { p.Pin = s }),
 	choice("congestion", "congestion control of all TCP connections", CongestionAuto,
@@ -179,6 +188,19 @@ func count(name, what string, least, most, fallback int, set func(*Parameters, i
 	return parameter{name: name, what: what, fallback: float64(fallback),
 		parse: func(level any, _ Paths) (any, error) { return whole(name, level, int64(least), int64(most)) },
 		set:   func(p *Parameters, level any) { set(p, int(level.(float64))) }}
+}
+
+// percent is a parameter from 0 to 100, 0 unless it is set.
+func percent(name, what string, set func(*Parameters, float64)) parameter {
+	return parameter{name: name, what: what, fallback: 0.0,
+		parse: func(level any, _ Paths) (any, error) {
+			n, ok := number(level)
+			if !ok || n < 0 || n > 100 {
+				return nil, fmt.Errorf("%s=%v: must be a number from 0 to 100", name, level)
+			}
+			return n, nil
+		},
+		set: func(p *Parameters, level any) { set(p, level.(float64)) }}
 }
 
 // size is a count of bytes, which may be written as "64KiB".
@@ -287,10 +309,29 @@ func (p Parameters) check() error {
 	if p.Pin == PinGateway && (p.Workload != HTTPGet || p.Topology != Hosts) {
 		return fmt.Errorf("pin=%s goes with workload %s and topology=%s only", PinGateway, HTTPGet, Hosts)
 	}
+	if err := p.checkFaults(); err != nil {
+		return err
+	}
 	if err := p.checkFloor(); err != nil {
 		return err
 	}
 	return p.checkSizes()
+}
+
+// HasFaults says whether links are to lose, double or hold back packets.
+func (p Parameters) HasFaults() bool { return p.LossPercent+p.DuplicatePercent+p.ReorderPercent > 0 }
+
+// checkFaults allows faults where all of a cell's packets meet them.
+func (p Parameters) checkFaults() error {
+	switch {
+	case !p.HasFaults():
+		return nil
+	case p.Topology != Hosts:
+		return fmt.Errorf("loss_percent, duplicate_percent and reorder_percent go with topology=%s only", Hosts)
+	case p.Lookup == "xdp", p.Read == "afxdp":
+		return errors.New("lookup=xdp and read=afxdp take packets before the place where they can be lost: they don't go with loss_percent, duplicate_percent and reorder_percent")
+	}
+	return nil
 }
 
 func (p Parameters) checkSizes() error {

@@ -102,6 +102,8 @@ func TestParseErrorsAreOneLineThatHelps(t *testing.T) {
 		{"search of so many operations", "files: 2", "files: 2, rate: search", "a search needs trials of so many seconds"},
 		{"combination", "random-read", "random-write", "read=floor goes with workload sequential-read, random-read only"},
 		{"size does not divide", "file_bytes: 8MiB", "file_bytes: 8000000", "size_bytes=65536 must divide file_bytes=8000000"},
+		{"faults without links", "files: 2", "loss_percent: 1", "go with topology=hosts only"},
+		{"no percentage", "files: 2", "loss_percent: 101", "loss_percent=101: must be a number from 0 to 100"},
 		{"replicas without servers", "files: 2", "replication: 2", "replication=2 needs as many chunk servers"},
 		{"two documents", "figures:", "---\nfigures:", "more than one document"},
 		{"no yaml", "name: reads", "name: [", "did not find"},

@@ -14,6 +14,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"waggle/bpf/faults"
 	"waggle/bpf/xdppass"
 )
 
@@ -54,6 +55,11 @@ func (n *Network) openHosts(o Options) error {
 		}
 		if err := n.link(t, i+2, o); err != nil {
 			return fmt.Errorf("link host %s to the bridge: %w", name, err)
+		}
+		if o.Faults != (faults.Rule{}) {
+			if err := n.injectFaults(t, o.Faults, i); err != nil {
+				return err
+			}
 		}
 		if !o.XDPPass {
 			continue
@@ -111,6 +117,20 @@ func (n *Network) passXDP(t *thread, name string) error {
 			n.passing = append(n.passing, attached)
 		}
 		return err
+	})
+}
+
+// injectFaults has a host's link do to packets what the rule says.
+func (n *Network) injectFaults(t *thread, r faults.Rule, host int) error {
+	r.From, r.To = netip.Addr{}, netip.Addr{}
+	r.Seed += uint64(host)
+	return onThread(t, func() error {
+		in, err := faults.Attach(hostLink, faults.Options{Hook: faults.Ingress})
+		if err != nil {
+			return err
+		}
+		n.faults = append(n.faults, in)
+		return in.Set(r)
 	})
 }
 

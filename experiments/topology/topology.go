@@ -25,6 +25,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 
+	"waggle/bpf/faults"
 	"waggle/dfs/datapath"
 )
 
@@ -51,6 +52,10 @@ type Options struct {
 	// XDPPass it has the one that a veth has by itself, which AF_XDP needs.
 	XDPPass bool
 	XDPFree []string
+	// Faults are what happens to the packets that each host receives; From and To are
+	// not heeded, and the seed is one of several, one for each host. Packets that an
+	// XDP program takes or answers are spared.
+	Faults faults.Rule
 	// Receiving says which processors do what the kernel has to do for packets that
 	// arrive at a host's end of its link (receive packet steering); "" stands for
 	// the other ends. Otherwise it is the one on which a packet was sent.
@@ -68,6 +73,7 @@ type Network struct {
 	control *thread
 	bridge  *thread
 	passing []link.Link // XDP programs on links
+	faults  []*faults.Injector
 }
 
 // Host is one place of a network.
@@ -147,8 +153,23 @@ func (n *Network) Dial(ctx context.Context, network, address string) (conn net.C
 	return conn, err
 }
 
+// Faults returns what has been done to packets.
+func (n *Network) Faults() (total faults.Counters, err error) {
+	for _, f := range n.faults {
+		done, err := f.Counters(netip.Addr{}, netip.Addr{})
+		if err != nil {
+			return total, err
+		}
+		total.Add(done)
+	}
+	return total, nil
+}
+
 // Close ends the network. Roles that still run in it are killed.
 func (n *Network) Close() {
+	for _, f := range n.faults {
+		_ = f.Close() // goes with its interface if it fails
+	}
 	for _, p := range n.passing {
 		p.Close() // goes with its interface if it fails
 	}

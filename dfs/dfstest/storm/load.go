@@ -39,11 +39,12 @@ type load struct {
 	made      map[string][]byte // files that were acknowledged, by name
 	wrong     []string
 	counted   map[string]int // operations, by how they ended
+	example   map[string]error
 }
 
 func newLoad(c *cluster, seed uint64) *load {
 	l := &load{cluster: c, seed: seed, directory: fmt.Sprintf("/storm-%d", seed), clock: &clock{time.Now()},
-		made: make(map[string][]byte), counted: make(map[string]int)}
+		made: make(map[string][]byte), counted: make(map[string]int), example: make(map[string]error)}
 	for i := range sharedFiles {
 		l.files = append(l.files, newCells(l.clock, seed, uint32(i), cellsPerFile))
 	}
@@ -85,6 +86,7 @@ func (l *load) count(kind string, err error) {
 	defer l.mu.Unlock()
 	if err != nil {
 		kind += " failed"
+		l.example[kind] = err
 	}
 	l.counted[kind]++
 }
@@ -275,7 +277,7 @@ func (u *user) create() {
 	}
 	content := u.record(uint32(u.made), size)
 	err := u.client.WriteFile(ctx, name, content, 0o644)
-	u.count("create", err)
+	u.count("make", err)
 	if err == nil {
 		u.mu.Lock()
 		u.load.made[name] = content
@@ -294,7 +296,7 @@ func (u *user) createSlowly(stop context.Context) {
 	options := client.FileOptions{Mode: 0o644, Replication: uint32(1 + 2*u.random.IntN(2))}
 	f, err := u.client.OpenFile(ctx, name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, options)
 	if err != nil {
-		u.count("create slowly", err)
+		u.count("make slowly", err)
 		return
 	}
 	for rest := content; len(rest) > 0 && err == nil; {
@@ -307,7 +309,7 @@ func (u *user) createSlowly(stop context.Context) {
 		u.wait(stop, 400)
 	}
 	err = errors.Join(err, f.Close())
-	u.count("create slowly", err)
+	u.count("make slowly", err)
 	if err == nil {
 		u.mu.Lock()
 		u.load.made[name] = content

@@ -68,6 +68,8 @@ type namer struct {
 func (n *namer) path(p history.Place) string { return n.load.directory + "/names/" + p.Path() }
 
 func (n *namer) run(ctx context.Context) {
+	// Directories to begin with: what stands in files' places is soon all there is.
+	n.mutate(history.Operation{Kind: history.Mkdir, At: history.Place(1 + n.random.IntN(4)), Mode: 0o755})
 	for ctx.Err() == nil {
 		// Few operations, but during all of the storm.
 		time.Sleep(time.Duration(n.random.IntN(80)) * time.Millisecond)

@@ -58,7 +58,7 @@ func ServeRole() {
 }
 
 func (r *role) serve() error {
-	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelInfo}))
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if r.Meta == "" {
 		server, err := meta.Open(context.Background(), meta.Config{
 			// Clients have an address each to ask at, so that each can be cut off alone.

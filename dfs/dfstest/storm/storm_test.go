@@ -146,7 +146,7 @@ func rage(t *testing.T, clusters int, next func() *plan) {
 	var failed atomic.Bool
 	var numbers atomic.Int32
 	var all sync.WaitGroup
-	total := &tally{counted: make(map[string]int)}
+	total := &tally{counted: make(map[string]int), example: make(map[string]error)}
 	for range clusters {
 		all.Go(func() {
 			for more := true; more && (!failed.Load() || *goOn); {
@@ -179,6 +179,9 @@ func rage(t *testing.T, clusters int, next func() *plan) {
 	}
 	all.Wait()
 	t.Logf("%d storms in %v: %v", total.storms, time.Since(began).Round(time.Millisecond), total.counted)
+	for kind, err := range total.example {
+		t.Logf("such as %s: %v", kind, err)
+	}
 }
 
 // tally adds up what clients did in all storms.
@@ -186,6 +189,7 @@ type tally struct {
 	mu      sync.Mutex
 	storms  int
 	counted map[string]int
+	example map[string]error // of what failed
 }
 
 func (a *tally) add(s *storm) {
@@ -194,6 +198,9 @@ func (a *tally) add(s *storm) {
 	a.storms++
 	for kind, n := range s.counted {
 		a.counted[kind] += n
+	}
+	for kind, err := range s.example {
+		a.example[kind] = err
 	}
 }
 
@@ -204,7 +211,7 @@ func tails(logs string, cluster int) string {
 	for _, path := range matches {
 		b, _ := os.ReadFile(path)
 		lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-		fmt.Fprintf(&text, "%s:\n  %s\n", filepath.Base(path), strings.Join(lines[max(0, len(lines)-25):], "\n  "))
+		fmt.Fprintf(&text, "%s:\n  %s\n", filepath.Base(path), strings.Join(lines[max(0, len(lines)-8):], "\n  "))
 	}
 	return text.String()
 }

@@ -26,28 +26,38 @@ type Attachment struct {
 	link link.Link
 }
 
-// Attach puts the program on an interface, in native mode if its driver has it.
-// On a veth pair the other end must run an XDP program as well, or it can't
+// Attach puts the program on an interface, the one whose hardware address the
+// Table was opened for, in that mode and no other. On a veth pair the other end must run an XDP program as well, or it can't
 // receive what is sent back (package xdppass has one that does nothing). The
 // program is detached by Close or when the process ends. An interface has room
 // for one program: the error is unix.EBUSY if another is there.
-func (t *Table) Attach(interfaceName string) (*Attachment, error) {
+func (t *Table) Attach(interfaceName string, mode Mode) (*Attachment, error) {
 	i, err := net.InterfaceByName(interfaceName)
 	if err != nil {
 		return nil, fmt.Errorf("attach the lookup program to %q: %w", interfaceName, err)
 	}
-	native, nativeErr := link.AttachXDP(link.XDPOptions{Program: t.objects.AnswerLookups, Interface: i.Index, Flags: link.XDPDriverMode})
-	if nativeErr == nil {
-		return &Attachment{Native, native}, nil
+	if mac := MAC(i); mac != t.mac {
+		return nil, fmt.Errorf("attach the lookup program to %s: it is for frames to %v, and the interface has %v",
+			interfaceName, net.HardwareAddr(t.mac[:]), net.HardwareAddr(mac[:]))
 	}
-	if errors.Is(nativeErr, unix.EBUSY) || errors.Is(nativeErr, unix.EEXIST) {
-		return nil, fmt.Errorf("attach the lookup program to %s: %w: another XDP program is there: %w", interfaceName, unix.EBUSY, nativeErr)
+	flags := link.XDPDriverMode
+	if mode == Generic {
+		flags = link.XDPGenericMode
 	}
-	generic, err := link.AttachXDP(link.XDPOptions{Program: t.objects.AnswerLookups, Interface: i.Index, Flags: link.XDPGenericMode})
+	attached, err := link.AttachXDP(link.XDPOptions{Program: t.objects.AnswerLookups, Interface: i.Index, Flags: flags})
+	if errors.Is(err, unix.EBUSY) || errors.Is(err, unix.EEXIST) {
+		err = fmt.Errorf("%w: another XDP program is there: %w", unix.EBUSY, err)
+	}
 	if err != nil {
-		return nil, fmt.Errorf("attach the lookup program to %s: %w", interfaceName, errors.Join(nativeErr, err))
+		return nil, fmt.Errorf("attach the lookup program to %s in %s mode: %w", interfaceName, mode, err)
 	}
-	return &Attachment{Generic, generic}, nil
+	return &Attachment{mode, attached}, nil
+}
+
+// MAC is the hardware address of an interface, zeros if it has none.
+func MAC(i *net.Interface) (mac [6]byte) {
+	copy(mac[:], i.HardwareAddr)
+	return mac
 }
 
 // Close detaches the program.

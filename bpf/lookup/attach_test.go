@@ -89,10 +89,12 @@ func ask(t *testing.T, server string, q []byte) []byte {
 func TestAnswersOverVethAreNative(t *testing.T) {
 	inNamespaces(t, func(enterServer, enterClient func()) {
 		enterServer()
-		table := openTable(t)
+		device, err := net.InterfaceByName("server")
+		require.NoError(t, err)
+		table := openTableAt(t, MAC(device))
 		content := bytes.Repeat([]byte("w"), MaxContent)
 		fill(t, table, content)
-		attachment, err := table.Attach("server")
+		attachment, err := table.Attach("server", Native)
 		require.NoError(t, err)
 		defer attachment.Close()
 		require.Equal(t, Native, attachment.Mode)
@@ -125,7 +127,7 @@ func TestAnswersOverLoopbackAreGeneric(t *testing.T) {
 		defer table.Close()
 		content := bytes.Repeat([]byte("w"), MaxContent)
 		fill(t, table, content)
-		attachment, err := table.Attach("lo")
+		attachment, err := table.Attach("lo", Generic)
 		require.NoError(t, err)
 		defer attachment.Close()
 		require.Equal(t, Generic, attachment.Mode)
@@ -137,6 +139,41 @@ func TestAnswersOverLoopbackAreGeneric(t *testing.T) {
 }
 
 func TestAttachToNothing(t *testing.T) {
-	_, err := openTable(t).Attach("no-such-device")
+	_, err := openTable(t).Attach("no-such-device", Native)
 	require.ErrorContains(t, err, "no-such-device")
+}
+
+func TestGenericModeIsNeverTakenForNative(t *testing.T) {
+	inNamespaces(t, func(enterServer, _ func()) {
+		enterServer()
+		_, err := openTableAt(t, [6]byte{}).Attach("lo", Native) // loopback has no driver
+		require.ErrorContains(t, err, "lo in native mode")
+		_, err = openTableAt(t, serverMAC).Attach("lo", Generic)
+		require.ErrorContains(t, err, "it is for frames to 00:00:00:00:00:02")
+	})
+}
+
+func TestAProgramIsFoundByItsPort(t *testing.T) {
+	inNamespaces(t, func(enterServer, _ func()) {
+		enterServer()
+		loopback, err := net.InterfaceByName("lo")
+		require.NoError(t, err)
+		at := func(port uint16) bool {
+			answers, err := AnswersAt(loopback.Index, port)
+			require.NoError(t, err)
+			return answers
+		}
+		require.False(t, at(testPort))
+		attachment, err := openTableAt(t, [6]byte{}).Attach("lo", Generic)
+		require.NoError(t, err)
+		require.True(t, at(testPort))
+		require.False(t, at(testPort+1))
+		require.NoError(t, attachment.Close())
+		require.False(t, at(testPort))
+		pass, err := xdppass.Attach("lo")
+		if err == nil { // loopback may take no native program
+			require.False(t, at(testPort))
+			require.NoError(t, pass.Close())
+		}
+	})
 }

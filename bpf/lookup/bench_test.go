@@ -32,7 +32,7 @@ func BenchmarkEntries(b *testing.B) {
 }
 
 func benchmarkEntries(b *testing.B, files int) {
-	table, err := Open(Options{Port: testPort, IPv4: serverIPv4, Entries: 1 << 21, Locations: 1 << 16, Contents: 1 << 17, Sessions: 16384})
+	table, err := Open(Options{Port: testPort, IPv4: serverIPv4, MAC: serverMAC, Entries: 1 << 21, Locations: 1 << 16, Contents: 1 << 17, Sessions: 16384})
 	require.NoError(b, err)
 	defer table.Close()
 	fillMany(b, table, files)

@@ -52,7 +52,7 @@ enum status { OK, NOT_FOUND, NOT_DIRECTORY, DENIED };
  * that of outcomes.go. */
 enum outcome {
 	ANSWERED,	   /* sent back from here */
-	OTHER_TRAFFIC,	   /* not a datagram for this port: passed */
+	OTHER_TRAFFIC,	   /* not a datagram for this port at this address: passed */
 	PASS_HEADERS,	   /* for this port, but fragmented, with IP options, of a wrong length, or from nowhere */
 	PASS_CHECKSUM,	   /* damaged on its way: the stack drops it */
 	PASS_MALFORMED,	   /* not a request that this side understands */
@@ -182,6 +182,8 @@ struct {
 volatile const __be16 server_port;
 volatile const __be32 server_ipv4;
 volatile const __u64 server_ipv6[2];
+/* The hardware address of the interface; zeros on loopback. */
+volatile const __u8 server_mac[ETH_ALEN];
 
 static __always_inline void count(__u32 outcome)
 {
@@ -438,6 +440,24 @@ static __always_inline int is_sender_ipv6(struct xdp_md *ctx, struct in6_addr *a
 	return port && address->s6_addr[0] != 0xff && (words[0] || ctx->ingress_ifindex == LOOPBACK);
 }
 
+/* Whether an address can be one host's: the answer comes from it. */
+static __always_inline int is_host_ipv4(__be32 address)
+{
+	return bpf_ntohl(address) >> 24 < 224;
+}
+
+/* Whether a frame is for this very interface, and from a single other one. An
+ * interface also gets what is for all, and in a bridge or in promiscuous mode
+ * what is for others. */
+static __always_inline int is_for_us(struct ethhdr *ethernet)
+{
+	for (int i = 0; i < ETH_ALEN; i++) {
+		if (ethernet->h_dest[i] != server_mac[i])
+			return 0;
+	}
+	return !(ethernet->h_source[0] & 1);
+}
+
 static __always_inline void swap_ethernet(struct ethhdr *ethernet)
 {
 	__u8 address[ETH_ALEN];
@@ -478,7 +498,8 @@ static __always_inline int answer_ipv4(struct xdp_md *ctx)
 
 	if ((void *)(request + 1) > end)
 		return pass(OTHER_TRAFFIC);
-	if (ip->protocol != IPPROTO_UDP || udp->dest != server_port || (server_ipv4 && ip->daddr != server_ipv4))
+	if (ip->protocol != IPPROTO_UDP || udp->dest != server_port || (server_ipv4 && ip->daddr != server_ipv4) ||
+	    !is_host_ipv4(ip->daddr))
 		return pass(OTHER_TRAFFIC);
 	int padded = request->flags & WANT_INLINE;
 	__u32 length = sizeof(*udp) + sizeof(*request) + (padded ? PADDING : 0);
@@ -548,6 +569,8 @@ static __always_inline int answer_ipv6(struct xdp_md *ctx)
 	if ((server_ipv6[0] | server_ipv6[1]) &&
 	    (destination[0] != server_ipv6[0] || destination[1] != server_ipv6[1]))
 		return pass(OTHER_TRAFFIC);
+	if (ip->daddr.s6_addr[0] == 0xff) /* multicast */
+		return pass(OTHER_TRAFFIC);
 	int padded = request->flags & WANT_INLINE;
 	__u32 length = sizeof(*udp) + sizeof(*request) + (padded ? PADDING : 0);
 	if (padded && (void *)(request + 1) + PADDING > end)
@@ -604,7 +627,7 @@ int answer_lookups(struct xdp_md *ctx)
 {
 	struct ethhdr *ethernet = (void *)(long)ctx->data;
 
-	if ((void *)(ethernet + 1) > (void *)(long)ctx->data_end)
+	if ((void *)(ethernet + 1) > (void *)(long)ctx->data_end || !is_for_us(ethernet))
 		return pass(OTHER_TRAFFIC);
 	if (ethernet->h_proto == bpf_htons(ETH_P_IP))
 		return answer_ipv4(ctx);

@@ -99,6 +99,7 @@ const (
 	lookupProgAnswerLookups = "answer_lookups"
 	lookupVarServerIpv4     = "server_ipv4"
 	lookupVarServerIpv6     = "server_ipv6"
+	lookupVarServerMac      = "server_mac"
 	lookupVarServerPort     = "server_port"
 )
 
@@ -169,6 +170,7 @@ type lookupMapSpecs struct {
 type lookupVariableSpecs struct {
 	ServerIpv4 *ebpf.VariableSpec `ebpf:"server_ipv4"`
 	ServerIpv6 *ebpf.VariableSpec `ebpf:"server_ipv6"`
+	ServerMac  *ebpf.VariableSpec `ebpf:"server_mac"`
 	ServerPort *ebpf.VariableSpec `ebpf:"server_port"`
 }
 
@@ -225,6 +227,7 @@ func (m *lookupMaps) Close() error {
 type lookupVariables struct {
 	ServerIpv4 *ebpf.Variable `ebpf:"server_ipv4"`
 	ServerIpv6 *ebpf.Variable `ebpf:"server_ipv6"`
+	ServerMac  *ebpf.Variable `ebpf:"server_mac"`
 	ServerPort *ebpf.Variable `ebpf:"server_port"`
 }
 

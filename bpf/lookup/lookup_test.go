@@ -31,15 +31,18 @@ var (
 	le         = binary.LittleEndian
 	serverIPv4 = [4]byte{10, 0, 0, 1}
 	serverIPv6 = [16]byte{0xfd, 15: 1}
+	serverMAC  = [6]byte{5: 2}
 	names      = [][HashSize]byte{{1}, {2}, {3}, {4}}
 )
 
-func openTable(t *testing.T) *Table {
+func openTable(t *testing.T) *Table { return openTableAt(t, serverMAC) }
+
+func openTableAt(t *testing.T, mac [6]byte) *Table {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("loading BPF programs needs root")
 	}
-	table, err := Open(Options{Port: testPort, IPv4: serverIPv4, IPv6: serverIPv6, Entries: 1000, Locations: 1000, Contents: 1000, Sessions: 100})
+	table, err := Open(Options{Port: testPort, IPv4: serverIPv4, IPv6: serverIPv6, MAC: mac, Entries: 1000, Locations: 1000, Contents: 1000, Sessions: 100})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, table.Close()) })
 	return table
@@ -106,7 +109,7 @@ func udp(addresses, payload []byte) []byte {
 }
 
 func ethernet(protocol int, rest []byte) []byte {
-	return bytes.Join([][]byte{{5: 2}, {5: 3}, be16(protocol), rest}, nil)
+	return bytes.Join([][]byte{serverMAC[:], {5: 3}, be16(protocol), rest}, nil)
 }
 
 func overIPv4(payload []byte) []byte {
@@ -371,7 +374,7 @@ func TestAStoppedTableAnswersNothing(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("loading BPF programs needs root")
 	}
-	table, err := Open(Options{Port: testPort, IPv4: serverIPv4, Entries: 10, Locations: 10, Contents: 10, Sessions: 10})
+	table, err := Open(Options{Port: testPort, IPv4: serverIPv4, MAC: serverMAC, Entries: 10, Locations: 10, Contents: 10, Sessions: 10})
 	require.NoError(t, err)
 	fill(t, table, []byte("x"))
 	one(t, table, overIPv4(request(0, 0)), Answered)
@@ -502,4 +505,49 @@ func BenchmarkWalk(b *testing.B) {
 			b.ReportMetric(float64(memory)/float64(entries), "B/entry")
 		})
 	}
+}
+
+func TestOnlyFramesForThisHostAreAnswered(t *testing.T) {
+	table := openTable(t)
+	fill(t, table, []byte("small"))
+	for _, good := range [][]byte{overIPv4(request(3, 0, names[0], names[2])), overIPv6(request(3, 0, names[0], names[2]))} {
+		one(t, table, good, Answered)
+		for what, mac := range map[string][]byte{"another host": {5: 9}, "broadcast": {255, 255, 255, 255, 255, 255}, "multicast": {1, 0, 0x5e, 0, 0, 1},
+			"one bit off": {0x80, 5: 2}} {
+			frame := bytes.Clone(good)
+			copy(frame, mac)
+			require.Equal(t, frame, one(t, table, frame, OtherTraffic), what)
+		}
+		fromAll := bytes.Clone(good)
+		copy(fromAll[6:], []byte{1, 0, 0x5e, 0, 0, 1})
+		one(t, table, fromAll, OtherTraffic)
+	}
+}
+
+func TestNothingIsAnsweredFromAnAddressOfMany(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("loading BPF programs needs root")
+	}
+	table, err := Open(Options{Port: testPort, MAC: serverMAC, Entries: 100, Locations: 100, Contents: 100, Sessions: 100}) // at any address
+	require.NoError(t, err)
+	defer table.Close()
+	fill(t, table, []byte("small"))
+	one(t, table, overIPv4(request(3, 0, names[0], names[2])), Answered)
+	for _, to := range [][]byte{{255, 255, 255, 255}, {224, 0, 0, 1}} {
+		frame := overIPv4(request(3, 0, names[0], names[2]))
+		copy(frame[30:], to)
+		one(t, table, sealIPv4(frame), OtherTraffic)
+	}
+	frame := overIPv6(request(3, 0, names[0], names[2]))
+	copy(frame[38:], []byte{0xff, 2})
+	one(t, table, frame, OtherTraffic)
+}
+
+func TestLocationsThatCannotBeRemovedAreAnError(t *testing.T) {
+	table := openTable(t)
+	fill(t, table, nil)
+	require.NoError(t, table.Update(func(w *Writer) { w.RemoveLocations() }))
+	require.False(t, table.HasLocation(11, 2))
+	require.NoError(t, table.objects.Locations.Close()) // so that going through it fails
+	require.Error(t, table.Update(func(w *Writer) { w.RemoveLocations() }))
 }

@@ -38,6 +38,9 @@ type Options struct {
 	// IPv4 and IPv6 are the server's addresses; zeros stand for any address.
 	IPv4 [4]byte
 	IPv6 [16]byte
+	// MAC is the hardware address of the interface that the program is for; zeros
+	// on loopback. Frames for others, and for all, are left alone.
+	MAC [6]byte
 	// Entries is how many directory entries the tables hold, and as many inodes.
 	// Beyond it the least recently used go. Locations and Contents likewise.
 	Entries, Locations, Contents uint32
@@ -47,6 +50,7 @@ type Options struct {
 // Table is the tables in the kernel with the program that reads them. Its
 // methods may be called from any goroutine.
 type Table struct {
+	mac        [6]byte
 	objects    lookupObjects
 	mu         sync.Mutex // one writer
 	generation *uint64    // shared with the program; odd while the tables change
@@ -73,12 +77,12 @@ func Open(o Options) (*Table, error) {
 	}
 	port := [2]byte{}
 	binary.BigEndian.PutUint16(port[:], o.Port)
-	for name, value := range map[string]any{"server_port": port, "server_ipv4": o.IPv4, "server_ipv6": o.IPv6} {
+	for name, value := range map[string]any{"server_port": port, "server_ipv4": o.IPv4, "server_ipv6": o.IPv6, "server_mac": o.MAC} {
 		if err := spec.Variables[name].Set(value); err != nil {
 			return nil, fmt.Errorf("set %s of the lookup program: %w", name, err)
 		}
 	}
-	t := new(Table)
+	t := &Table{mac: o.MAC}
 	if err := spec.LoadAndAssign(&t.objects, nil); err != nil {
 		return nil, fmt.Errorf("load the lookup program: %w", err)
 	}
@@ -263,13 +267,18 @@ func (w *Writer) RemoveLocation(inode uint64, index uint32) {
 	w.remove(w.t.objects.Locations, "location", lookupLocationKey{Inode: inode, Index: uint64(index)})
 }
 
-// RemoveLocations forgets the locations of all chunks.
+// RemoveLocations forgets the locations of all chunks. If it can't go through
+// all of them, that is the Writer's error, and some are still there.
 func (w *Writer) RemoveLocations() {
 	var key lookupLocationKey
 	var value []byte
 	var keys []lookupLocationKey
-	for all := w.t.objects.Locations.Iterate(); all.Next(&key, &value); {
+	all := w.t.objects.Locations.Iterate()
+	for all.Next(&key, &value) {
 		keys = append(keys, key)
+	}
+	if err := all.Err(); err != nil && w.err == nil {
+		w.err = fmt.Errorf("go through the lookup locations in the kernel: %w", err)
 	}
 	for _, key := range keys {
 		w.remove(w.t.objects.Locations, "location", key)

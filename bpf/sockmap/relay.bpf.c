@@ -122,13 +122,22 @@ static struct strp_msg *message(struct sk_buff *skb)
 	return &cb->strp.strp;
 }
 
+/* How many ends found no room in the ring. Who reads it wakes everybody then. */
+volatile __u64 missed_ends;
+
 /* end says so only to who waits. The exchange is a full barrier: either it sees
- * that somebody waits, or who starts to wait sees the outcome. */
+ * that somebody waits, or who starts to wait sees the outcome. An end that finds
+ * no room is tried again after it was counted: either there is room now, or the
+ * ring is still to be read, by somebody who then sees the count. */
 static void end(__u64 source, struct transfer *t, enum outcome outcome)
 {
 	__sync_lock_test_and_set((__u32 *)&t->outcome, outcome);
-	if (bpf_map_lookup_elem(&awaited, &source))
-		bpf_ringbuf_output(&ended, &source, sizeof(source), 0);
+	if (bpf_map_lookup_elem(&awaited, &source)) {
+		if (bpf_ringbuf_output(&ended, &source, sizeof(source), 0)) {
+			__sync_fetch_and_add(&missed_ends, 1);
+			bpf_ringbuf_output(&ended, &source, sizeof(source), 0);
+		}
+	}
 }
 
 /* room says how many bytes the target may still be given. */

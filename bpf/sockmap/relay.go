@@ -47,8 +47,25 @@ type Relay struct {
 
 // NewRelay loads the programs. One Relay serves all connections of a process.
 func NewRelay() (*Relay, error) {
+	r, err := loadRelayWith(0)
+	if err == nil {
+		r.reading.Go(r.dispatch)
+	}
+	return r, err
+}
+
+// loadRelayWith makes a Relay that nobody dispatches the events of yet. The ring
+// has room for so many bytes of them; 0 is the usual size.
+func loadRelayWith(ring uint32) (*Relay, error) {
 	r := &Relay{ended: make(map[uint64]chan struct{}), busy: make(map[uint64]bool)}
-	if err := loadRelayObjects(&r.objects, nil); err != nil {
+	spec, err := loadRelay()
+	if err != nil {
+		return nil, fmt.Errorf("read the programs of sockmap relay: %w", err)
+	}
+	if ring > 0 {
+		spec.Maps["ended"].MaxEntries = ring
+	}
+	if err := spec.LoadAndAssign(&r.objects, nil); err != nil {
 		return nil, fmt.Errorf("load the programs of sockmap relay: %w", err)
 	}
 	if err := r.attach(); err != nil {
@@ -59,7 +76,6 @@ func NewRelay() (*Relay, error) {
 		return nil, errors.Join(fmt.Errorf("read events of sockmap relay: %w", err), r.objects.Close())
 	}
 	r.events = events
-	r.reading.Go(r.dispatch)
 	return r, nil
 }
 
@@ -86,18 +102,33 @@ func (r *Relay) Close() error {
 	return errors.Join(err, r.objects.Close())
 }
 
-// dispatch wakes whoever waits for a transfer whose end the kernel reports.
+// dispatch wakes whoever waits for a transfer whose end the kernel reports. An
+// end that found the ring full is not in it: once the ring is empty, all are woken
+// if there was one, and look for themselves.
 func (r *Relay) dispatch() {
 	var record ringbuf.Record
+	known := uint64(0)
 	for r.events.ReadInto(&record) == nil {
 		r.mu.Lock()
-		if ended := r.ended[cookieFrom(record.RawSample)]; ended != nil {
-			select {
-			case ended <- struct{}{}:
-			default:
+		wake(r.ended[cookieFrom(record.RawSample)])
+		if record.Remaining == 0 {
+			var missed uint64
+			if r.objects.MissedEnds.Get(&missed) != nil || missed != known {
+				for _, ended := range r.ended {
+					wake(ended)
+				}
 			}
+			known = missed
 		}
 		r.mu.Unlock()
+	}
+}
+
+// wake lets a waiter look again; one that was told already need not be twice.
+func wake(ended chan struct{}) {
+	select {
+	case ended <- struct{}{}: // never, if ended is nil
+	default:
 	}
 }
 

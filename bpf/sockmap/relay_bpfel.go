@@ -50,14 +50,15 @@ type relayTransfer struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	relayMapAwaited   = "awaited"
-	relayMapCounters  = "counters"
-	relayMapEnded     = "ended"
-	relayMapSources   = "sources"
-	relayMapTargets   = "targets"
-	relayMapTransfers = "transfers"
-	relayProgParse    = "parse"
-	relayProgRedirect = "redirect"
+	relayMapAwaited    = "awaited"
+	relayMapCounters   = "counters"
+	relayMapEnded      = "ended"
+	relayMapSources    = "sources"
+	relayMapTargets    = "targets"
+	relayMapTransfers  = "transfers"
+	relayProgParse     = "parse"
+	relayProgRedirect  = "redirect"
+	relayVarMissedEnds = "missed_ends"
 )
 
 // loadRelay returns the embedded CollectionSpec for relay.
@@ -122,6 +123,7 @@ type relayMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type relayVariableSpecs struct {
+	MissedEnds *ebpf.VariableSpec `ebpf:"missed_ends"`
 }
 
 // relayObjects contains all objects after they have been loaded into the kernel.
@@ -167,6 +169,7 @@ func (m *relayMaps) Close() error {
 //
 // It can be passed to loadRelayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type relayVariables struct {
+	MissedEnds *ebpf.Variable `ebpf:"missed_ends"`
 }
 
 // relayPrograms contains all programs after they have been loaded into the kernel.

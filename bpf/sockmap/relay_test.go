@@ -15,6 +15,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 )
 
@@ -404,4 +405,64 @@ func TestManyRelaysAtOnceLeaveNothing(t *testing.T) {
 		require.NoError(t, err)
 		assert.Nil(t, key, "%s still holds an entry", name)
 	}
+}
+
+// TestAnEndThatFindsTheRingFullIsNoticed has more transfers end than the ring has
+// room for, before anybody reads it.
+func TestAnEndThatFindsTheRingFullIsNoticed(t *testing.T) {
+	requireRoot(t)
+	const ring, record = 4096, 16 // bytes, of an event with its header
+	const transfers = ring/record + 20
+	relay, err := loadRelayWith(ring)
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, relay.Close()) })
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	var all errgroup.Group
+	var hops []*hop
+	for range transfers {
+		h := newHopOf(t, relay)
+		hops = append(hops, h)
+		all.Go(func() error {
+			_, err := relay.Relay(ctx, h.from, h.to, 10)
+			return err
+		})
+	}
+	count := func(m *ebpf.Map, is func(value []byte) bool) (n int) {
+		var key, value []byte
+		for entries := m.Iterate(); entries.Next(&key, &value); {
+			if is(value) {
+				n++
+			}
+		}
+		return n
+	}
+	require.Eventually(t, func() bool {
+		return count(relay.objects.Awaited, func([]byte) bool { return true }) == transfers
+	}, 30*time.Second, 5*time.Millisecond, "not all wait")
+	for _, h := range hops {
+		_, err := h.up.Write(make([]byte, 10))
+		require.NoError(t, err)
+	}
+	require.Eventually(t, func() bool { return redirected(t, relay) == 10*transfers }, 30*time.Second, 5*time.Millisecond, "not all have ended")
+	var missed uint64
+	require.NoError(t, relay.objects.MissedEnds.Get(&missed))
+	require.NotZero(t, missed)
+	relay.reading.Go(relay.dispatch)
+	require.NoError(t, all.Wait())
+}
+
+// redirected is how many bytes a relay has redirected.
+func redirected(t *testing.T, relay *Relay) uint64 {
+	c, err := relay.Counters()
+	require.NoError(t, err)
+	return c.RedirectedBytes
+}
+
+func TestWaitingForAReceiverIsLateByAPartOfItsStall(t *testing.T) {
+	for _, stalled := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond, 100 * time.Millisecond} {
+		require.LessOrEqual(t, nextWait(stalled), max(stalled/lateBy, shortestWait), stalled)
+	}
+	require.Equal(t, longestWait, nextWait(time.Hour))
+	require.Equal(t, shortestWait, nextWait(0))
 }

@@ -193,13 +193,22 @@ func (t *transfer) settle(ctx context.Context, redirected int64) error {
 const (
 	shortestWait = 20 * time.Microsecond
 	longestWait  = 64 * time.Millisecond
+	// lateBy is by what part of the time that it took nothing a receiver's progress
+	// may be noticed too late.
+	lateBy = 8
 )
+
+// nextWait is for how long to wait for a receiver that has taken nothing for so
+// long.
+func nextWait(stalled time.Duration) time.Duration {
+	return min(max(stalled/lateBy, shortestWait), longestWait)
+}
 
 // waitUntil waits for done, which is told how far the endpoint's peer has
 // acknowledged and how far its TCP has taken bytes. The kernel tells nobody.
 func (e *endpoint) waitUntil(ctx context.Context, done func(acknowledged, written uint64) bool) error {
 	var last uint64
-	for wait := shortestWait; ; wait = min(2*wait, longestWait) {
+	for since := time.Now(); ; {
 		acknowledged, written, err := e.progress()
 		if err != nil {
 			return err
@@ -208,12 +217,12 @@ func (e *endpoint) waitUntil(ctx context.Context, done func(acknowledged, writte
 			return nil
 		}
 		if acknowledged != last {
-			last, wait = acknowledged, shortestWait
+			last, since = acknowledged, time.Now()
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(wait):
+		case <-time.After(nextWait(time.Since(since))):
 		}
 	}
 }

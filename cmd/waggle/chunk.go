@@ -19,7 +19,7 @@ func chunkCommand() *cli.Command {
 			&cli.PathFlag{Name: "dir", Required: true, Usage: "keep replicas in `DIRECTORY`"},
 			&cli.StringFlag{Name: "data-address", Value: "127.0.0.1:0", Usage: "serve data on `ADDRESS`"},
 			&cli.StringFlag{Name: "control-address", Value: "127.0.0.1:0", Usage: "serve control calls on `ADDRESS`"},
-			&cli.StringFlag{Name: "advertise", Usage: "`IP` address that others reach this server at, if it listens on all"},
+			&cli.StringFlag{Name: "advertise", Usage: "`IP` address that others reach this server at, if it listens on all", Action: checkIP("advertise")},
 			&cli.IntFlag{Name: "max-connections", Value: 512, Usage: "refuse data connections above `N`"},
 			&cli.IntFlag{Name: "open-files", Value: 512, Usage: "keep `N` replicas open; each takes two descriptors"},
 			&cli.DurationFlag{Name: "idle-timeout", Value: 10 * time.Minute, Usage: "close data connections that are idle for `TIME`"},
@@ -39,11 +39,6 @@ func runChunk(c *cli.Context) error {
 	scrubRate, err := humanize.ParseBytes(c.String("scrub-rate"))
 	if err != nil || scrubRate > 1<<40 {
 		return usagef("--scrub-rate %q is no number of bytes up to 1 TiB", c.String("scrub-rate"))
-	}
-	for _, name := range []string{"max-connections", "open-files"} {
-		if c.Int(name) < 1 {
-			return usagef("--%s %d must be at least 1", name, c.Int(name))
-		}
 	}
 	return serveRole(c, func() (role, string, error) {
 		server, err := chunk.New(chunk.Config{

@@ -35,14 +35,14 @@ type clusterState struct {
 }
 
 type serverState struct {
-	Server   uint32 `json:"server"`
-	Data     string `json:"data_address"`
-	Control  string `json:"control_address"`
-	Alive    bool   `json:"alive"`
-	Capacity uint64 `json:"capacity_bytes"`
-	Free     uint64 `json:"free_bytes"`
-	Used     uint64 `json:"used_bytes"`
-	Replicas uint64 `json:"replicas"`
+	Server   uint32  `json:"server"`
+	Data     string  `json:"data_address"`
+	Control  string  `json:"control_address"`
+	Alive    bool    `json:"alive"`
+	Capacity *uint64 `json:"capacity_bytes,omitempty"` // absent where the file system does not say
+	Free     *uint64 `json:"free_bytes,omitempty"`
+	Used     uint64  `json:"used_bytes"`
+	Replicas uint64  `json:"replicas"`
 }
 
 func showCluster(c *cli.Context, cl *client.Client) error {
@@ -53,8 +53,11 @@ func showCluster(c *cli.Context, cl *client.Client) error {
 	state := clusterState{reply.Files, reply.Directories, reply.Chunks, reply.LogicalBytes, reply.ChunksUnderreplicated,
 		reply.Sessions, []serverState{}}
 	for _, s := range reply.Servers {
-		state.Servers = append(state.Servers, serverState{s.Server, s.DataAddress, s.ControlAddress, s.Alive,
-			s.CapacityBytes, s.FreeBytes, s.UsedBytes, s.Replicas})
+		server := serverState{Server: s.Server, Data: s.DataAddress, Control: s.ControlAddress, Alive: s.Alive, Used: s.UsedBytes, Replicas: s.Replicas}
+		if s.CapacityBytes > 0 {
+			server.Capacity, server.Free = &s.CapacityBytes, &s.FreeBytes
+		}
+		state.Servers = append(state.Servers, server)
 	}
 	if c.Bool("json") {
 		return printJSON(c.App.Writer, state)
@@ -66,7 +69,14 @@ func showCluster(c *cli.Context, cl *client.Client) error {
 	fmt.Fprintln(table, "server\taddress\tstate\treplicas\tused\tfree\tcapacity")
 	for _, s := range state.Servers {
 		fmt.Fprintf(table, "%d\t%s\t%s\t%d\t%s\t%s\t%s\n", s.Server, s.Data, yesNo(s.Alive, "up", "DOWN"), s.Replicas,
-			humanize.IBytes(s.Used), humanize.IBytes(s.Free), humanize.IBytes(s.Capacity))
+			humanize.IBytes(s.Used), sizeIfKnown(s.Free), sizeIfKnown(s.Capacity))
 	}
 	return table.Flush()
+}
+
+func sizeIfKnown(bytes *uint64) string {
+	if bytes == nil {
+		return "unknown"
+	}
+	return humanize.IBytes(*bytes)
 }

@@ -16,6 +16,7 @@ import (
 
 	"waggle/dfs/client"
 	"waggle/dfs/dfstest"
+	"waggle/dfs/meta"
 )
 
 // files is a cluster in this process, and how commands are tried on it.
@@ -179,4 +180,40 @@ func TestWhatFailsIsSaidOnce(t *testing.T) {
 	_, stderr := f.do(1, "put", "--patience", "300ms", "-q", local, "/f")
 	require.Equal(t, 1, strings.Count(stderr, "\n"), stderr)
 	require.NotContains(t, stderr, "close ")
+}
+
+func TestFsckSaysWhatDfCounts(t *testing.T) {
+	f := &files{t, dfstest.Start(t, dfstest.Options{ChunkServers: 2, Meta: meta.Config{Heartbeat: 20 * time.Millisecond, RepairDelay: time.Hour}})}
+	local := filepath.Join(t.TempDir(), "f")
+	require.NoError(t, os.WriteFile(local, make([]byte, 3<<20), 0o600))
+	f.do(0, "put", "--replication", "2", "--chunk-size", "1MiB", local, "/f")
+	stdout, _ := f.do(0, "fsck")
+	require.Contains(t, stdout, "clean")
+	f.cluster.StopChunkServer(1)
+	require.Eventually(t, func() bool {
+		stdout, _ := f.do(0, "df", "--json")
+		return strings.Contains(stdout, `"chunks_underreplicated": 3`)
+	}, 20*time.Second, 10*time.Millisecond)
+	stdout, stderr := f.do(1, "fsck")
+	require.Equal(t, 3, strings.Count(stdout, "has 1 replicas on servers that are up, its file"), stdout)
+	require.NotContains(t, stdout, "clean")
+	require.Contains(t, stderr, "3 problems that were not repaired")
+}
+
+// TestADiskThatDoesNotSayHowLargeItIsIsNotFull uses ramfs, whose count of blocks is 0.
+func TestADiskThatDoesNotSayHowLargeItIsIsNotFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("ramfs", dir, "ramfs", 0, ""); err != nil {
+		t.Skipf("mounting takes root: %v", err)
+	}
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, 0)) })
+	f := &files{t, dfstest.Start(t, dfstest.Options{ChunkServers: 2, MetaDirectory: dir, ChunkDirectory: dir})}
+	f.do(0, "mkdir", "/d")
+	local := filepath.Join(t.TempDir(), "f")
+	require.NoError(t, os.WriteFile(local, make([]byte, 5000), 0o600))
+	f.do(0, "put", local, "/d/f")
+	stdout, _ := f.do(0, "df", "--json")
+	require.NotContains(t, stdout, "free_bytes")
+	stdout, _ = f.do(0, "df")
+	require.Contains(t, stdout, "unknown")
 }

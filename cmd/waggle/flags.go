@@ -3,11 +3,14 @@ package main
 import (
 	"encoding/json"
 	"io"
+	"math"
 	"net"
+	"net/netip"
 	"reflect"
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 )
@@ -45,6 +48,55 @@ func nameVariables(flags []cli.Flag) {
 			name := strings.ToUpper(strings.ReplaceAll(flag.Names()[0], "-", "_"))
 			*variables = []string{"WAGGLE_" + name}
 		}
+	}
+}
+
+// maxTime bounds every time that a flag can give: sums of longer ones overflow.
+const maxTime = 10 * 365 * 24 * time.Hour
+
+// checkRanges has every flag with a number or a time refuse what makes no sense
+// for any of them: less than nothing, and nothing, unless that is the default
+// and so has a meaning.
+func checkRanges(flags []cli.Flag) {
+	for _, flag := range flags {
+		switch f := flag.(type) {
+		case *cli.DurationFlag:
+			zero := f.Value == 0
+			f.Action = func(_ *cli.Context, v time.Duration) error {
+				if v > maxTime {
+					return usagef("--%s %v is too long: give at most %v", f.Name, v, maxTime)
+				}
+				return checkRange(f.Name, v, v > 0 || v == 0 && zero, zero)
+			}
+		case *cli.IntFlag:
+			zero := f.Value == 0
+			f.Action = func(_ *cli.Context, v int) error { return checkRange(f.Name, v, v > 0 || v == 0 && zero, zero) }
+		case *cli.Float64Flag:
+			zero := f.Value == 0
+			f.Action = func(_ *cli.Context, v float64) error {
+				return checkRange(f.Name, v, !math.IsInf(v, 0) && (v > 0 || v == 0 && zero), zero)
+			}
+		}
+	}
+}
+
+func checkRange(name string, value any, ok, zero bool) error {
+	switch {
+	case ok:
+		return nil
+	case zero:
+		return usagef("--%s %v: give a number that is not below 0", name, value)
+	}
+	return usagef("--%s %v: give a number above 0", name, value)
+}
+
+// checkIP refuses what is no IP address; empty is none.
+func checkIP(name string) func(*cli.Context, string) error {
+	return func(_ *cli.Context, text string) error {
+		if _, err := netip.ParseAddr(text); err != nil && text != "" {
+			return usagef("--%s %q: give an IP address such as 10.0.0.1", name, text)
+		}
+		return nil
 	}
 }
 

@@ -51,9 +51,6 @@ func runGateway(c *cli.Context) error {
 		}
 		sizes[name] = int64(n)
 	}
-	if c.Int("max-connections") < 1 {
-		return usagef("--max-connections %d must be at least 1", c.Int("max-connections"))
-	}
 	return withClient(c, client.Options{}, func(cl *client.Client) error {
 		return serveRole(c, func() (role, string, error) {
 			g, err := gateway.New(gateway.Config{

@@ -62,10 +62,20 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endSignals()...)
 	// After the first signal a second one ends the process at once.
 	context.AfterFunc(ctx, stop)
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
+}
+
+// endSignals are those that end a command in order. A hangup does so, unless it is
+// ignored, as under nohup.
+func endSignals() []os.Signal {
+	signals := []os.Signal{syscall.SIGINT, syscall.SIGTERM}
+	if !signal.Ignored(syscall.SIGHUP) {
+		signals = append(signals, syscall.SIGHUP)
+	}
+	return signals
 }
 
 // run carries out one command line and returns the exit code.
@@ -111,6 +121,7 @@ func prepare(list []*cli.Command) {
 	for _, command := range list {
 		command.OnUsageError = onUsageError
 		nameVariables(command.Flags)
+		checkRanges(command.Flags)
 		prepare(command.Subcommands)
 	}
 }

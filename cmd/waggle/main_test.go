@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"reflect"
 	"testing"
 
@@ -77,4 +78,40 @@ func TestDoctorPrintsJSON(t *testing.T) {
 	code, stdout, _ = waggle(t, "doctor")
 	require.Zero(t, code)
 	require.Contains(t, stdout, "kernel")
+}
+
+// TestNoFlagTakesANumberThatMakesNoSense tries each flag that takes a number or a
+// time, of every command.
+func TestNoFlagTakesANumberThatMakesNoSense(t *testing.T) {
+	for _, command := range newApp(io.Discard, io.Discard).Commands {
+		var required []string
+		for _, flag := range command.Flags {
+			if r, ok := flag.(cli.RequiredFlag); ok && r.IsRequired() {
+				required = append(required, "--"+flag.Names()[0], t.TempDir())
+			}
+		}
+		for _, flag := range command.Flags {
+			var wrong []string
+			switch f := flag.(type) {
+			case *cli.DurationFlag:
+				wrong = []string{"-1s", "1000000h"}
+				if f.Value != 0 {
+					wrong = append(wrong, "0s")
+				}
+			case *cli.IntFlag, *cli.UintFlag, *cli.Uint64Flag:
+				wrong = []string{"-1", "1.5", "99999999999999999999"}
+			case *cli.Float64Flag:
+				wrong = []string{"-0.5", "NaN", "Inf", "-Inf"}
+			}
+			for _, value := range wrong {
+				name := "--" + flag.Names()[0]
+				code, _, stderr := waggle(t, append([]string{command.Name, name + "=" + value}, required...)...)
+				require.Equal(t, exitUsage, code, "%s %s=%s: %s", command.Name, name, value, stderr)
+				require.Contains(t, stderr, flag.Names()[0], "%s %s=%s", command.Name, name, value)
+			}
+		}
+	}
+	code, _, stderr := waggle(t, "chunk", "--dir", t.TempDir(), "--advertise", "example")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, "give an IP address")
 }

@@ -44,14 +44,6 @@ func runMeta(c *cli.Context) error {
 		}
 		sizes[name] = bytes
 	}
-	for _, name := range []string{"heartbeat", "repair-delay", "session-time"} {
-		if c.Duration(name) <= 0 {
-			return usagef("--%s %v must be more than 0", name, c.Duration(name))
-		}
-	}
-	if c.Int("lookup-workers") < 0 || c.Float64("repairs-per-second") <= 0 {
-		return usagef("--lookup-workers and --repairs-per-second must be more than 0")
-	}
 	return serveRole(c, func() (role, string, error) {
 		server, err := meta.Open(c.Context, meta.Config{
 			Directory: c.Path("dir"), Control: c.String("address"), Lookup: c.String("lookup-address"),

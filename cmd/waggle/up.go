@@ -17,9 +17,12 @@ func upCommand() *cli.Command {
 		Name:  "up",
 		Usage: "run a whole cluster on this machine until Ctrl-C",
 		Description: "One metadata server and some chunk servers, each a process of its own that ends with this one.\n" +
+			"--meta 0.0.0.0:9430 serves other machines, too; clients are trusted.\n" +
 			"Run it again with the same directory and everything that was stored is there.",
 		Flags: []cli.Flag{
 			metaFlag(),
+			&cli.StringFlag{Name: "advertise", Action: checkIP("advertise"),
+				Usage: "`IP` address that others reach this machine at, where --meta is 0.0.0.0 or [::] (default: that of its route to others)"},
 			&cli.PathFlag{Name: "dir", Usage: "keep everything in `DIRECTORY` (default: waggle in the user's data directory)"},
 			&cli.IntFlag{Name: "chunk-servers", Value: 3, Usage: "run `N` chunk servers"},
 			metricsFlag("metrics of the metadata server, and on the ports behind of each chunk server,"),
@@ -49,7 +52,7 @@ func up(c *cli.Context) error {
 	}
 	start := time.Now()
 	return cluster.Run(c.Context, cluster.Config{
-		Program: program, Directory: dir, Meta: c.String("meta"), ChunkServers: c.Int("chunk-servers"), Metrics: c.String("metrics-address"), Output: c.App.ErrWriter,
+		Program: program, Directory: dir, Meta: c.String("meta"), Advertise: c.String("advertise"), ChunkServers: c.Int("chunk-servers"), Metrics: c.String("metrics-address"), Output: c.App.ErrWriter,
 		Ready: func() {
 			fmt.Fprintf(c.App.Writer, "ready after %.1f s: 1 metadata server at %s, %d chunk servers, data in %s\n",
 				time.Since(start).Seconds(), c.String("meta"), c.Int("chunk-servers"), dir)

@@ -49,9 +49,9 @@ func (u *upProcess) output() string {
 	return u.out.String()
 }
 
-func startUp(t *testing.T, dir, meta string) *upProcess {
+func startUp(t *testing.T, dir, meta string, more ...string) *upProcess {
 	t.Helper()
-	u := &upProcess{Cmd: exec.Command(os.Args[0], "up", "--dir", dir, "--meta", meta)}
+	u := &upProcess{Cmd: exec.Command(os.Args[0], append([]string{"up", "--dir", dir, "--meta", meta}, more...)...)}
 	u.Env = append(os.Environ(), asProgram+"=1")
 	u.Stdout, u.Stderr = u, u
 	u.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -228,4 +228,29 @@ func TestAClusterEndsWithAnyRole(t *testing.T) {
 	require.Equal(t, exitFailed, exit.ExitCode())
 	require.Regexp(t, `waggle: (meta|chunk-\d) ended: signal: killed`, cluster.output())
 	requireGone(t, children)
+}
+
+func TestAHangupEndsAClusterInOrder(t *testing.T) {
+	cluster := startUp(t, t.TempDir(), freeAddress(t), "--chunk-servers", "1")
+	cluster.awaitReady(t)
+	children := cluster.children(t)
+	require.NoError(t, cluster.Process.Signal(syscall.SIGHUP))
+	require.NoError(t, cluster.Wait(), cluster.output())
+	requireGone(t, children)
+}
+
+func TestAClusterThatServesOthersIsReachedWhereTheyReachThisMachine(t *testing.T) {
+	_, port, err := net.SplitHostPort(freeAddress(t))
+	require.NoError(t, err)
+	cluster := startUp(t, t.TempDir(), net.JoinHostPort("0.0.0.0", port), "--chunk-servers", "1", "--advertise", "127.0.0.3")
+	cluster.awaitReady(t)
+	meta := net.JoinHostPort("127.0.0.2", port)
+	code, stdout, stderr := waggle(t, "df", "--json", "--meta", meta)
+	require.Zero(t, code, stderr)
+	require.Regexp(t, `"data_address": "127.0.0.3:\d+"`, stdout)
+	require.Regexp(t, `"control_address": "127.0.0.3:\d+"`, stdout)
+	local := filepath.Join(t.TempDir(), "f")
+	require.NoError(t, os.WriteFile(local, make([]byte, 5000), 0o600))
+	code, _, stderr = waggle(t, "put", "--meta", meta, local, "/f")
+	require.Zero(t, code, stderr)
 }

@@ -52,7 +52,7 @@ func (s *Server) gauges(set func(name, help string, value float64)) {
 	set("waggle_chunk_connections", "Data connections.", float64(connections))
 	set("waggle_chunk_replicas", "Replicas that are kept.", float64(s.store.Count()))
 	set("waggle_chunk_used_bytes", "Data in all replicas.", float64(s.store.Bytes()))
-	if disk, err := s.disk(); err == nil { // or it is not told, and missing is what that is
+	if disk, err := s.disk(); err == nil && disk.capacity > 0 { // or it is not told, and missing is what that is
 		set("waggle_chunk_disk_bytes", "Size of the file system that the replicas are on.", float64(disk.capacity))
 		set("waggle_chunk_disk_free_bytes", "What is free on it for this process.", float64(disk.free))
 	}

@@ -220,7 +220,8 @@ func (s *Server) beat(ctx context.Context, meta control.MetaClient, every time.D
 	}
 }
 
-// space is that of a file system, in bytes.
+// space is that of a file system, in bytes; both are 0 where it is not known, as
+// of file systems that do not count.
 type space struct{ capacity, free uint64 }
 
 func (s *Server) disk() (space, error) {

@@ -28,12 +28,15 @@ const (
 	stopTime  = 10 * time.Second // for a role to end by itself
 )
 
-// Config says what cluster to run. All fields but Metrics must be set.
+// Config says what cluster to run. All fields but Advertise and Metrics must be set.
 type Config struct {
 	Program      string // has the subcommands meta and chunk
 	Directory    string // made if it does not exist
 	Meta         string // address of the metadata server, "ip:port"
 	ChunkServers int
+	// Advertise is the IP address that others reach this machine at, if Meta is the
+	// unspecified address; default: that of the machine's route to others.
+	Advertise string
 	// Metrics is where the metadata server's metrics are, "host:port"; those of the
 	// chunk servers are on the ports behind. Empty for nowhere.
 	Metrics string
@@ -147,11 +150,15 @@ func (r *roles) launch(name string, args ...string) error {
 
 // run starts the roles and waits until ctx or a role ends.
 func (r *roles) run(ctx context.Context) error {
-	if err := r.launch("meta", "meta", "--address", r.config.Meta); err != nil {
+	addresses, err := r.config.addresses()
+	if err != nil {
+		return err
+	}
+	if err := r.launch("meta", append([]string{"meta", "--address", r.config.Meta}, addresses.meta...)...); err != nil {
 		return err
 	}
 	var c *client.Client
-	err := r.await(ctx, func(ctx context.Context) (err error) {
+	err = r.await(ctx, func(ctx context.Context) (err error) {
 		c, err = client.Dial(ctx, r.config.Meta, client.Options{Name: "waggle up", DialPatience: readyTime})
 		return err
 	})
@@ -159,7 +166,7 @@ func (r *roles) run(ctx context.Context) error {
 		defer c.Close()
 	}
 	if err == nil {
-		err = r.runChunkServers(ctx, c)
+		err = r.runChunkServers(ctx, c, addresses.chunk)
 	}
 	if ctx.Err() != nil {
 		return nil
@@ -168,9 +175,10 @@ func (r *roles) run(ctx context.Context) error {
 }
 
 // runChunkServers starts the chunk servers and waits until ctx or a role ends.
-func (r *roles) runChunkServers(ctx context.Context, c *client.Client) error {
+func (r *roles) runChunkServers(ctx context.Context, c *client.Client, addresses []string) error {
 	for i := range r.config.ChunkServers {
-		if err := r.launch(fmt.Sprintf("chunk-%d", i+1), "chunk", "--meta", r.config.Meta); err != nil {
+		args := append([]string{"chunk", "--meta", r.config.Meta}, addresses...)
+		if err := r.launch(fmt.Sprintf("chunk-%d", i+1), args...); err != nil {
 			return err
 		}
 	}

@@ -47,6 +47,7 @@ type checker struct {
 type facts struct {
 	mode, links, chunks            uint32
 	size, parent                   uint64
+	replication                    uint16
 	foundLinks, foundChunks        uint32
 	foundEntries, foundDirectories uint32
 	reachable                      bool
@@ -181,7 +182,7 @@ func (c *checker) checkInodes() {
 			c.problem(c.remove(k), "inode %d: its record can't be read", number)
 			return
 		}
-		c.inodes[number] = &facts{mode: n.Mode, links: n.Links, chunks: n.chunks, size: n.Size, parent: n.parent}
+		c.inodes[number] = &facts{mode: n.Mode, links: n.Links, chunks: n.chunks, size: n.Size, parent: n.parent, replication: n.Replication}
 		c.counted.nextInode = max(c.counted.nextInode, number+1)
 		switch {
 		case isDirectory(n):
@@ -322,7 +323,27 @@ func (c *checker) checkChunks() {
 		}
 		f.foundChunks++
 		c.checkChunk(p, r)
+		c.checkRedundancy(p, r, int(f.replication))
 	})
+}
+
+// checkRedundancy reports a chunk that lacks replicas on servers that are alive,
+// as Cluster counts them.
+func (c *checker) checkRedundancy(p place, r *chunk, replication int) {
+	alive := 0
+	for _, server := range r.servers {
+		if c.s.servers.alive(server) {
+			alive++
+		}
+	}
+	if alive >= replication || !c.unchanged(p, r) {
+		return
+	}
+	mend := func() error { return c.mendChunk(p, replication) }
+	if r.open {
+		mend = nil // when it is settled
+	}
+	c.problem(mend, "chunk %d has %d replicas on servers that are up, its file %d asks for %d", r.id, alive, p.inode, replication)
 }
 
 func (c *checker) checkChunk(p place, r *chunk) {

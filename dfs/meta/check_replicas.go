@@ -90,9 +90,6 @@ func (c *checker) compare(p place, n *inode, r *chunk, answered []uint32, held m
 			c.problem(mend, format, args...)
 		}
 	}
-	if len(r.servers) < int(n.Replication) {
-		report("chunk %d has %d replicas, its file %d asks for %d", r.id, len(r.servers), p.inode, n.Replication)
-	}
 	var first *control.ReplicaState
 	for _, server := range r.servers {
 		state := held[replica{r.id, server}]

@@ -36,9 +36,14 @@ func (u *user) check(q *control.CheckRequest) (problems []string, mended int) {
 	}
 }
 
+// checkClean waits for chunk servers that have not reported yet.
 func (u *user) checkClean() {
 	u.t.Helper()
-	problems, _ := u.check(&control.CheckRequest{Replicas: true, Data: true})
+	var problems []string
+	eventually(u.t, "all chunk servers are up", func() bool {
+		problems, _ = u.check(&control.CheckRequest{Replicas: true, Data: true})
+		return !slices.ContainsFunc(problems, func(p string) bool { return strings.Contains(p, "servers that are up") })
+	})
 	require.Empty(u.t, problems)
 }
 
@@ -135,7 +140,7 @@ func TestCheckFindsAndMends(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			// The mender must not get to it before the check does.
-			u, _ := cluster(t, 1, func(c *Config) { c.DeadAfter, c.hash = time.Hour, testHash })
+			u, hosts := cluster(t, 1, func(c *Config) { c.DeadAfter, c.hash = time.Hour, testHash })
 			u.mkdir("/d")
 			small := u.create("/d/small", "small")
 			file, chunk := u.store("/file", "content")
@@ -144,6 +149,7 @@ func TestCheckFindsAndMends(t *testing.T) {
 			n := names{root: wire.RootInode, dir: d.Attributes.Inode, small: small.Inode, file: file, chunk: chunk}
 			u.checkClean()
 			u.damage(func(ch *change) { c.damage(ch, n) })
+			eventually(t, "the chunk server is alive", hosts[0].alive)
 			problems, mended := u.check(&control.CheckRequest{})
 			require.True(t, slices.ContainsFunc(problems, func(p string) bool { return strings.Contains(p, c.want) }), "%q", problems)
 			require.Zero(t, mended)

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,10 +32,10 @@ const witnessSession = 2
 // otherPaths serves the state of an xdp server over every other path. It returns
 // the addresses of all of them.
 func otherPaths(t *testing.T, r *rig) map[string]netip.AddrPort {
-	at := map[string]netip.AddrPort{"xdp": r.server.LookupAddress()}
+	at := map[string]netip.AddrPort{"xdp-generic": r.server.LookupAddress()}
 	for _, path := range lookup.Paths.All() {
 		name := path.About().Name
-		if name == "xdp" {
+		if strings.HasPrefix(name, "xdp") {
 			continue
 		}
 		server, err := path.Listen(t.Context(), netip.MustParseAddrPort("127.0.0.1:0"), lookup.Options{Workers: 2, Counters: new(datapath.Counters)})

@@ -34,7 +34,7 @@ func TestServeUntilKilled(t *testing.T) {
 	if directory == "" {
 		t.Skip("run by other tests, in a process that they kill")
 	}
-	server, err := Open(context.Background(), Config{Directory: directory, Control: os.Getenv(childAddress), LookupPath: "xdp", Log: quiet,
+	server, err := Open(context.Background(), Config{Directory: directory, Control: os.Getenv(childAddress), LookupPath: "xdp-generic", Log: quiet,
 		CacheBytes: 32 << 20, SessionTime: time.Hour, lookupSizes: smallTables})
 	require.NoError(t, err)
 	fmt.Println(childReady)

@@ -40,7 +40,7 @@ func inOwnNetwork(t *testing.T) bool {
 	return false
 }
 
-func withXDP(c *Config) { c.LookupPath = "xdp" }
+func withXDP(c *Config) { c.LookupPath = "xdp-generic" }
 
 // ask looks a path up over the network, whoever answers.
 func (u *user) ask(path string, flags uint16) wire.LookupAnswer {

@@ -174,11 +174,12 @@ func (s *servers) choose(count int, excluded []uint32) []uint32 {
 		weight float64
 	}
 	var candidates []candidate
+	typical := s.typicalFree()
 	for id, server := range s.known {
 		if s.aliveLocked(server) && !slices.Contains(excluded, id) {
 			// Sorting by u^(1/w) draws without replacement with weights w
 			// (Efraimidis and Spirakis, 2006); exponential variates sort the same.
-			candidates = append(candidates, candidate{id, rand.ExpFloat64() / float64(server.usage.free+1)})
+			candidates = append(candidates, candidate{id, rand.ExpFloat64() / server.room(typical)})
 		}
 	}
 	slices.SortFunc(candidates, func(a, b candidate) int { return cmp.Compare(a.weight, b.weight) })
@@ -187,6 +188,26 @@ func (s *servers) choose(count int, excluded []uint32) []uint32 {
 		chosen = append(chosen, c.id)
 	}
 	return chosen
+}
+
+// typicalFree is how much space servers have that say so, on average.
+func (s *servers) typicalFree() float64 {
+	sum, count := 0.0, 0.0
+	for _, server := range s.known {
+		if server.usage.capacity > 0 {
+			sum, count = sum+float64(server.usage.free), count+1
+		}
+	}
+	return sum / max(count, 1)
+}
+
+// room is the weight of a server's space. One that has not said how much there is
+// is as good as others are.
+func (s *server) room(typical float64) float64 {
+	if s.usage.capacity == 0 {
+		return typical + 1
+	}
+	return float64(s.usage.free) + 1
 }
 
 // chunk returns the service of a server.

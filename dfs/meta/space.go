@@ -38,6 +38,9 @@ func (s *space) room() error {
 	if unix.Statfs(s.directory, &disk) != nil {
 		return nil // whoever writes there next says what is wrong
 	}
+	if disk.Blocks == 0 {
+		return nil // as some file systems say that do not count
+	}
 	if left := disk.Bavail * uint64(disk.Bsize); left < spaceReserve {
 		s.err = refuse("ENOSPC", "the metadata server's disk has %d MiB left, and takes nothing new below %d: free some, there or by removing files",
 			left>>20, spaceReserve>>20)

@@ -346,7 +346,7 @@ func TestRunProcessThatIsStopped(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("finds the roles by their cgroups, which needs root")
 	}
-	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
+	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGHUP, syscall.SIGKILL} {
 		t.Run(signal.String(), func(t *testing.T) { stopAndResume(t, signal) })
 	}
 }
@@ -374,7 +374,7 @@ func stopAndResume(t *testing.T, signal syscall.Signal) {
 	for _, pid := range pids {
 		require.Eventually(t, func() bool { return syscall.Kill(pid, 0) != nil }, 10*time.Second, 10*time.Millisecond)
 	}
-	if signal == syscall.SIGINT {
+	if signal != syscall.SIGKILL {
 		require.Contains(t, output.String(), "--resume --out "+o.Out)
 		requireNothingLeft(t, o)
 	}

@@ -90,6 +90,9 @@ func (p udpPath) Listen(ctx context.Context, address netip.AddrPort, options Opt
 		}
 		address = s.Address() // the others share the port that the first one got
 	}
+	if err := awaitSilence(ctx, s.Address()); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
 	return s, nil
 }
 

@@ -14,9 +14,12 @@ import (
 	"waggle/dfs/datapath"
 )
 
-func init() { Paths.Register(xdpPath{}) }
+func init() {
+	Paths.Register(xdpPath{kernel.Native})
+	Paths.Register(xdpPath{kernel.Generic})
+}
 
-// Counters of lookup=xdp: that of the answers, which is its proof, those of the
+// Counters of lookup=xdp and xdp-generic: that of the answers, which is its proof, those of the
 // packets that were passed to user space (lookup_xdp_pass_REASON), and one that
 // says by its name which mode the program runs in.
 const (
@@ -32,15 +35,27 @@ var defaultSizes = Sizes{Entries: 1 << 20, Locations: 1 << 16, Contents: 1 << 17
 // goes with its process, which the kernel may still be taking apart.
 const attachTime = 5 * time.Second
 
-// xdpPath answers in the driver what stands in the kernel's tables, and as
-// lookup=udp what does not.
-type xdpPath struct{}
+// xdpPath answers in the kernel what stands in its tables, and as lookup=udp what
+// does not. Where the program runs is the mode, which is never another than the
+// one that was asked for: generic mode is a different thing to measure.
+type xdpPath struct{ mode kernel.Mode }
 
-func (xdpPath) About() datapath.Info {
+func (p xdpPath) name() string {
+	if p.mode == kernel.Generic {
+		return "xdp-generic"
+	}
+	return "xdp"
+}
+
+func (p xdpPath) About() datapath.Info {
+	summary := "answered in the network driver by an XDP program; what it can't answer, as lookup=udp"
+	if p.mode == kernel.Generic {
+		summary = "as lookup=xdp, with the program in the stack behind the driver: for loopback, and drivers without XDP"
+	}
 	return datapath.Info{
 		Operation: datapath.Lookup,
-		Name:      "xdp",
-		Summary:   "answered in the network driver by an XDP program; what it can't answer, as lookup=udp",
+		Name:      p.name(),
+		Summary:   summary,
 		EBPF:      true,
 		Supported: kernel.Supported,
 		Proof:     []string{xdpPrefix + kernel.Answered.String()},
@@ -56,14 +71,17 @@ func watched() (names []string) {
 	return append(names, xdpUpdates)
 }
 
-func (xdpPath) Listen(ctx context.Context, address netip.AddrPort, options Options) (Server, error) {
+func (p xdpPath) Listen(ctx context.Context, address netip.AddrPort, options Options) (Server, error) {
 	behind, err := plainUDP.Listen(ctx, address, options)
 	if err != nil {
 		return nil, err
 	}
 	s := &xdpServer{Server: behind}
-	if err := s.attach(ctx, options); err != nil {
-		return nil, errors.Join(fmt.Errorf("lookup=xdp at %s: %w", behind.Address(), err), s.Close())
+	if err := s.attach(ctx, p.mode, options); err != nil {
+		if p.mode == kernel.Native && !errors.Is(err, unix.EBUSY) && ctx.Err() == nil {
+			err = fmt.Errorf("%w: %w; lookup=xdp-generic runs the program behind the driver", datapath.ErrUnsupported, err)
+		}
+		return nil, errors.Join(fmt.Errorf("lookup=%s at %s: %w", p.name(), behind.Address(), err), s.Close())
 	}
 	return s, nil
 }
@@ -75,7 +93,7 @@ type xdpServer struct {
 	attachment *kernel.Attachment
 }
 
-func (s *xdpServer) attach(ctx context.Context, options Options) error {
+func (s *xdpServer) attach(ctx context.Context, mode kernel.Mode, options Options) error {
 	at := s.Address()
 	device, err := deviceOf(at.Addr())
 	if err != nil {
@@ -85,7 +103,8 @@ func (s *xdpServer) attach(ctx context.Context, options Options) error {
 	if sizes == (Sizes{}) {
 		sizes = defaultSizes
 	}
-	o := kernel.Options{Port: at.Port(), Entries: sizes.Entries, Locations: sizes.Locations, Contents: sizes.Contents, Sessions: sizes.Sessions}
+	o := kernel.Options{Port: at.Port(), Entries: sizes.Entries, Locations: sizes.Locations, Contents: sizes.Contents, Sessions: sizes.Sessions,
+		MAC: kernel.MAC(device)}
 	if at.Addr().Is4() {
 		o.IPv4 = at.Addr().As4()
 	} else {
@@ -94,7 +113,7 @@ func (s *xdpServer) attach(ctx context.Context, options Options) error {
 	if s.table, err = kernel.Open(o); err != nil {
 		return err
 	}
-	if s.attachment, err = attachWhenFree(ctx, s.table, device); err != nil {
+	if s.attachment, err = attachWhenFree(ctx, s.table, device.Name, mode); err != nil {
 		return err
 	}
 	options.Counters.Counter(xdpPrefix + "mode_" + string(s.attachment.Mode)).Store(1)
@@ -102,9 +121,9 @@ func (s *xdpServer) attach(ctx context.Context, options Options) error {
 	return nil
 }
 
-func attachWhenFree(ctx context.Context, table *kernel.Table, device string) (*kernel.Attachment, error) {
+func attachWhenFree(ctx context.Context, table *kernel.Table, device string, mode kernel.Mode) (*kernel.Attachment, error) {
 	for end := time.Now().Add(attachTime); ; {
-		attachment, err := table.Attach(device)
+		attachment, err := table.Attach(device, mode)
 		if !errors.Is(err, unix.EBUSY) || time.Now().After(end) {
 			return attachment, err
 		}
@@ -127,26 +146,26 @@ func (s *xdpServer) count(counts map[string]int64) {
 }
 
 // deviceOf returns the network interface that has an address.
-func deviceOf(address netip.Addr) (string, error) {
+func deviceOf(address netip.Addr) (*net.Interface, error) {
 	if address.IsUnspecified() {
-		return "", errors.New("the program needs the address of one network interface: say which one to answer lookups on")
+		return nil, errors.New("the program needs the address of one network interface: say which one to answer lookups on")
 	}
 	devices, err := net.Interfaces()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, device := range devices {
 		addresses, err := device.Addrs()
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		for _, a := range addresses {
 			if prefix, err := netip.ParsePrefix(a.String()); err == nil && prefix.Addr().Unmap() == address {
-				return device.Name, nil
+				return &device, nil
 			}
 		}
 	}
-	return "", fmt.Errorf("no network interface has the address %s", address)
+	return nil, fmt.Errorf("no network interface has the address %s", address)
 }
 
 // Tables implements Server.

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"time"
 
 	"google.golang.org/grpc"
@@ -16,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"waggle/dfs/chunk/replica"
+	"waggle/dfs/dataconn"
 	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
@@ -103,9 +103,7 @@ func (s *Server) repairBlocks(source *source, q *control.CopyRequest) (replica.S
 type source struct {
 	state   replica.State
 	sums    []byte
-	conn    net.Conn
-	in      *bufio.Reader
-	extra   []byte
+	conn    *dataconn.Conn
 	timeout time.Duration
 	carry   bool // damaged blocks as they are
 	fetched func(bytes int)
@@ -119,12 +117,13 @@ func (s *Server) openSource(ctx context.Context, q *control.CopyRequest) (*sourc
 	if err != nil {
 		return nil, err
 	}
-	conn, err := tcp.Dial(ctx, q.GetSource().GetAddress(), min(dialTimeout, s.config.PeerTimeout))
+	conn, err := dataconn.Dial(ctx, q.GetSource().GetAddress(), "", dataconn.Options{Timeout: min(dialTimeout, s.config.PeerTimeout)})
 	if err != nil {
 		return nil, status.Error(codes.Unavailable, err.Error())
 	}
+	conn.Reader = bufio.NewReader(conn.TCPConn)
 	counter := s.Counters().Counter("chunk_copied_bytes")
-	return &source{state: state, sums: sums, conn: conn, in: bufio.NewReader(conn), extra: make([]byte, wire.MaxExtra),
+	return &source{state: state, sums: sums, conn: conn,
 		timeout: s.config.PeerTimeout, carry: q.CarryDamage, fetched: func(n int) { counter.Add(int64(n)) },
 		release: context.AfterFunc(ctx, func() { conn.Close() })}, nil
 }
@@ -203,23 +202,23 @@ func (f *source) fill(local *replica.Replica, offset uint64, window []byte) erro
 func (f *source) fetch(offset uint64, buf []byte) error {
 	want := f.sumsAt(offset, len(buf))
 	f.conn.SetDeadline(time.Now().Add(f.timeout))
-	ask := wire.Frame{Type: wire.FrameRead, Flags: wire.FlagLocked | wire.FlagDoubtful, ID: offset, Chunk: f.state.Chunk, Offset: offset, Length: uint32(len(buf))}
-	if _, err := f.conn.Write(ask.Append(nil)); err != nil {
+	ask := wire.Frame{Type: wire.FrameRead, Flags: wire.FlagLocked | wire.FlagDoubtful, Chunk: f.state.Chunk, Offset: offset, Length: uint32(len(buf))}
+	if err := f.conn.Ask(&ask); err != nil {
 		return unavailable("ask for", offset, err)
 	}
 	var a wire.Frame
-	if err := a.Receive(f.in, f.extra); err != nil {
+	if err := f.conn.Answer(&ask, &a); err != nil {
 		return unavailable("wait for", offset, err)
 	}
 	switch {
 	case a.Status == wire.StatusNotFound:
 		return fmt.Errorf("source: %w", replica.ErrNotFound)
 	case a.Status != wire.StatusOK:
-		return status.Errorf(codes.Unavailable, "source answered with status %d: %s", a.Status, a.Extra)
+		return status.Errorf(codes.Unavailable, "source: %v", dataconn.AnswerError(&a))
 	case a.Offset != offset || int(a.Length) != len(buf) || !bytes.Equal(a.Extra, want):
 		return fmt.Errorf("source: %w", replica.ErrChanged)
 	}
-	if _, err := io.ReadFull(f.in, buf); err != nil {
+	if err := f.conn.Receive(buf); err != nil {
 		return unavailable("receive", offset, err)
 	}
 	if at := wire.CheckChecksums(want, offset, buf); at >= 0 && !f.carry {

@@ -370,12 +370,7 @@ func TestAFullDiskIsSaidSo(t *testing.T) {
 func TestLinksAreUsedAgainAndNothingLeaks(t *testing.T) {
 	before := descriptors(t)
 	servers, replicas := chain(t, 3, Config{})
-	idle := func() bool {
-		pool := &servers[0].links
-		pool.mu.Lock()
-		defer pool.mu.Unlock()
-		return len(pool.idle) == 1
-	}
+	idle := func() bool { return servers[0].links.idle.Len() == 1 }
 	for round := range 20 {
 		p := dial(t, servers[0])
 		requireOK(t, p.write(uint64(round+1), 0, pattern(1, 9000), replicas[1:]))

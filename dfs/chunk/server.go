@@ -83,7 +83,7 @@ type Server struct {
 	senders  read.Server // what they share
 	measures *measures
 	lender   *shortcircuit.Server
-	links    linkPool
+	links    links
 	corrupt  chan corruptBlock // to be told to the metadata server
 
 	defaultRead  read.Path
@@ -102,7 +102,7 @@ type Server struct {
 func New(config Config) (*Server, error) {
 	config.setDefaults()
 	s := &Server{config: config, log: config.Log, complain: rate.NewLimiter(rate.Every(time.Second), 10),
-		connections: make(map[*net.TCPConn]bool), corrupt: make(chan corruptBlock, 256)}
+		connections: make(map[*net.TCPConn]bool), corrupt: make(chan corruptBlock, 256), links: newLinks()}
 	s.measures = s.newMeasures()
 	var err error
 	if s.defaultRead, err = read.Paths.Use(read.Copy); err != nil {
@@ -218,7 +218,7 @@ func (s *Server) eachConnection(do func(*net.TCPConn)) {
 
 // Close closes a server that is not being served.
 func (s *Server) Close() error {
-	s.links.close()
+	s.links.idle.CloseAll()
 	if s.data != nil {
 		s.data.Close()
 	}

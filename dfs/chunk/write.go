@@ -36,8 +36,8 @@ type writes struct {
 // waiting is an answer that is due once next has acknowledged.
 type waiting struct {
 	answer  wire.Frame
-	next    *link // nil: nothing to wait for but the answers before
-	id      uint64
+	next    *link      // nil: nothing to wait for but the answers before
+	asked   wire.Frame // what was passed on
 	hops    int
 	drained chan struct{} // not an answer: closed when it is reached
 }
@@ -83,7 +83,7 @@ func (w *writes) take() error {
 	if state, err := r.Admits(c.frame.Epoch, w.admitted()); err != nil {
 		return w.answer(waiting{answer: c.answerFor(state, err)})
 	}
-	due := waiting{id: c.frame.ID, hops: len(next)}
+	due := waiting{asked: wire.Frame{ID: c.frame.ID, Type: c.frame.Type}, hops: len(next)}
 	if len(next) > 0 {
 		if due.next, err = w.forward(next, sums); err != nil {
 			a := c.answerFor(r.State(), nil)
@@ -189,7 +189,7 @@ func (w *writes) answerWaiting() {
 			continue
 		}
 		if due.next != nil {
-			err := due.next.await(due.id, w.c.server.config.PeerTimeout*time.Duration(due.hops))
+			err := due.next.await(&due.asked, w.c.server.config.PeerTimeout*time.Duration(due.hops))
 			w.chainEnded(&due.answer, err)
 		}
 		head = due.answer.Append(head[:0])

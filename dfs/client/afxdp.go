@@ -7,6 +7,7 @@ import (
 	"net"
 	"strconv"
 
+	"waggle/dfs/dataconn"
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/read/afxdp"
@@ -32,17 +33,20 @@ type blocks struct {
 }
 
 // chooseDatagrams selects read=afxdp on a new connection.
-func (c *dataConn) chooseDatagrams() error {
+func (c *dataConn) chooseDatagrams(ctx context.Context) error {
 	receiver, err := c.pool.servers.receiver(c.TCPConn)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
-	if err := c.choose(fmt.Sprintf("%s %d", datagramPath, receiver.Port())); err != nil {
+	if err := c.Extend(ctx, dataconn.DialTimeout); err != nil {
 		return err
 	}
-	piece, err := strconv.Atoi(c.greeting)
+	if err := c.Select(fmt.Sprintf("%s %d", datagramPath, receiver.Port())); err != nil {
+		return err
+	}
+	piece, err := strconv.Atoi(c.Greeting)
 	if err != nil || piece < afxdp.MinPiece || piece > afxdp.MaxPiece {
-		return fmt.Errorf("%w: server sends %q bytes in a datagram", wire.ErrMalformed, c.greeting)
+		return fmt.Errorf("%w: server sends %q bytes in a datagram", wire.ErrMalformed, c.Greeting)
 	}
 	c.blocks = blocks{receiver, piece}
 	return nil
@@ -153,16 +157,17 @@ func (r *datagramReader) await(p []byte, offset uint64, rounds int) error {
 	a.asked = wire.Frame{Type: wire.FrameRead, Chunk: r.location.Chunk, Epoch: r.location.Epoch, Offset: offset, Length: uint32(len(p))}
 	first, last := blocksAround(offset, uint64(len(p)))
 	parts := cut(p, offset, first, last, &a.room.blocks)
+	r.Number(&a.asked)
 	var err error
-	if a.data, err = r.blocks.receiver.Expect(r.lastID+1, first, r.blocks.piece, parts[:]); err != nil {
+	if a.data, err = r.blocks.receiver.Expect(a.asked.ID, first, r.blocks.piece, parts[:]); err != nil {
 		rooms.Put(a.room)
 		return err
 	}
 	r.waiting = append(r.waiting, a)
-	if err := r.extend(r.ctx, readTime); err != nil {
+	if err := r.Extend(r.ctx, dataconn.ReadTimeout); err != nil {
 		return err
 	}
-	return r.ask(&a.asked)
+	return r.Send(&a.asked)
 }
 
 // blocksAround is the block-aligned range that covers length bytes at offset.
@@ -175,14 +180,14 @@ func blocksAround(offset, length uint64) (first, last uint64) {
 // sent. What was lost is asked for again.
 func (r *datagramReader) next() error {
 	a := r.waiting[0]
-	if err := r.extend(r.ctx, readTime); err != nil {
+	if err := r.Extend(r.ctx, dataconn.ReadTimeout); err != nil {
 		return err
 	}
 	var answer wire.Frame
-	if err := r.answer(&a.asked, &answer); err != nil {
+	if err := r.Answer(&a.asked, &answer); err != nil {
 		return err
 	}
-	if err := answerError(&answer); err != nil {
+	if err := dataconn.AnswerError(&answer); err != nil {
 		return err
 	}
 	if err := checkRange(&a.asked, &answer); err != nil {

@@ -15,41 +15,6 @@ import (
 	"waggle/dfs/wire"
 )
 
-func TestReplicasAreChosenEvenlyAndFailedOnesLast(t *testing.T) {
-	replica := func(n uint16) wire.Replica {
-		return wire.Replica{Server: uint32(n), Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), n)}
-	}
-	s := new(servers)
-	s.init(nil)
-	all := []wire.Replica{replica(1), replica(2), replica(3)}
-	choose := func(refused ...uint32) map[uint32]int {
-		chosen := make(map[uint32]int)
-		for range 3000 {
-			r, ok := s.choose(all, refused)
-			require.True(t, ok)
-			chosen[r.Server]++
-		}
-		return chosen
-	}
-	for server, times := range choose() {
-		require.InDelta(t, 1000, times, 200, "server %d", server)
-	}
-	require.Len(t, choose(2), 2)
-
-	s.avoid(all[0].Address)
-	chosen := choose()
-	require.Len(t, chosen, 2)
-	require.InDelta(t, 1500, chosen[2], 200)
-	require.Len(t, choose(2, 3), 1, "a failed one is better than none")
-	s.avoid(all[1].Address)
-	s.avoid(all[2].Address)
-	require.Len(t, choose(), 3)
-	s.avoided[all[1].Address] = time.Now().Add(-time.Second)
-	require.Len(t, choose(), 1)
-	_, ok := s.choose(all, []uint32{1, 2, 3})
-	require.False(t, ok)
-}
-
 // TestTheEndOfAConnectionIsNotTheEndOfTheFile reads from a server that answers
 // once and is gone.
 func TestTheEndOfAConnectionIsNotTheEndOfTheFile(t *testing.T) {

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"waggle/dfs/dataconn"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
@@ -123,7 +124,7 @@ func (t *replicaTrial) read(ctx context.Context, s span) (int, error) {
 	}
 	replica, ok := t.again, true
 	if t.torn == 0 {
-		replica, ok = f.c.servers.choose(location.Replicas, t.refused)
+		replica, ok = f.c.servers.avoided.Choose(location.Replicas, t.refused)
 	}
 	if !ok && len(t.refused) > 0 {
 		return 0, fmt.Errorf("%w: chunk %d at %d", ErrCorrupt, location.Chunk, s.offset)
@@ -149,14 +150,14 @@ func (t *replicaTrial) failed(ctx context.Context, location *wire.Location, repl
 	var torn errTorn
 	var stale *staleConn
 	c := t.f.c
-	switch status := statusOf(err); {
+	switch status := dataconn.StatusOf(err); {
 	case errors.As(err, &torn) && t.torn < 2:
 		t.torn++
 		t.again, t.hurry = replica, true
 	case errors.As(err, &torn), status == wire.StatusCorrupt:
-		var answered *answeredError
+		var answered *dataconn.StatusError
 		if errors.As(err, &answered) {
-			torn.offset = answered.offset
+			torn.offset = answered.Offset
 		}
 		c.reportCorrupt(ctx, location.Chunk, replica.Server, torn.offset)
 		t.refused = append(t.refused, replica.Server)
@@ -167,7 +168,7 @@ func (t *replicaTrial) failed(ctx context.Context, location *wire.Location, repl
 	case errors.As(err, &stale):
 		t.hurry = true
 	case ctx.Err() == nil:
-		c.servers.avoid(replica.Address)
+		c.servers.avoided.Note(replica.Address)
 		t.f.forget(index)
 		t.torn, t.hurry = 0, t.hurried < len(location.Replicas)-1
 	}
@@ -201,7 +202,7 @@ func (c *Client) fetch(ctx context.Context, replica wire.Replica, location *wire
 	}
 	fetched, err := conn.fetchOn(ctx, location, flags, s)
 	conn.give(err == nil)
-	if err != nil && fetched == 0 && conn.reused && statusOf(err) == wire.StatusOK && !errors.As(err, new(errTorn)) {
+	if err != nil && fetched == 0 && conn.Reused && dataconn.StatusOf(err) == wire.StatusOK && !errors.As(err, new(errTorn)) {
 		err = &staleConn{err}
 	}
 	return fetched, err
@@ -229,16 +230,16 @@ func (c *dataConn) fetch(ctx context.Context, location *wire.Location, flags uin
 		for sent < len(s.p) && sent-got < readAhead {
 			f := pieceFrame(location, s.offset+uint64(sent), len(s.p)-sent)
 			f.Flags = flags
-			if err := c.extend(ctx, readTime); err != nil {
+			if err := c.Extend(ctx, dataconn.ReadTimeout); err != nil {
 				return got, err
 			}
-			if err := c.ask(&f); err != nil {
+			if err := c.Ask(&f); err != nil {
 				return got, err
 			}
 			asked = append(asked, f)
 			sent += int(f.Length)
 		}
-		if err := c.extend(ctx, readTime); err != nil {
+		if err := c.Extend(ctx, dataconn.ReadTimeout); err != nil {
 			return got, err
 		}
 		n := int(asked[0].Length)
@@ -262,10 +263,10 @@ func pieceFrame(location *wire.Location, offset uint64, length int) wire.Frame {
 // front of p and behind it goes to the connection's scratch space.
 func (c *dataConn) receivePiece(asked *wire.Frame, p []byte) error {
 	var answer wire.Frame
-	if err := c.answer(asked, &answer); err != nil {
+	if err := c.Answer(asked, &answer); err != nil {
 		return err
 	}
-	if err := answerError(&answer); err != nil {
+	if err := dataconn.AnswerError(&answer); err != nil {
 		return err
 	}
 	if err := checkRange(asked, &answer); err != nil {
@@ -290,7 +291,7 @@ func (c *dataConn) receivePiece(asked *wire.Frame, p []byte) error {
 func (c *dataConn) receiveVerified(sums []byte, offset uint64, p []byte) error {
 	for len(p) > 0 {
 		n := min(len(p), verifiedAtOnce)
-		if err := c.receive(p[:n]); err != nil {
+		if err := c.Receive(p[:n]); err != nil {
 			return err
 		}
 		if at := wire.CheckChecksums(sums, offset, p[:n]); at >= 0 {
@@ -355,7 +356,7 @@ func (c *dataConn) receiveParts(parts [][]byte) error {
 		}
 	}
 	if len(rest) == 1 {
-		return c.receive(rest[0])
+		return c.Receive(rest[0])
 	}
 	return nil
 }

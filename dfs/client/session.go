@@ -89,7 +89,7 @@ func (c *Client) keepAlive() {
 		}
 		c.writers.releaseIdle(ctx)
 		cancel()
-		c.servers.closeIdle()
+		c.servers.idle.CloseOld()
 	}
 }
 

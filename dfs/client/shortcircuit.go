@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"sync"
 
+	"waggle/dfs/dataconn"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/read/shortcircuit"
 	"waggle/dfs/wire"
@@ -49,7 +50,7 @@ func (c *Client) readBorrowed(ctx context.Context, address netip.AddrPort, locat
 func refusal(err error) error {
 	var refused *shortcircuit.RefusedError
 	if errors.As(err, &refused) {
-		return &answeredError{status: refused.Status, text: refused.Text}
+		return &dataconn.StatusError{Status: refused.Status, Text: refused.Text}
 	}
 	return err
 }
@@ -107,7 +108,7 @@ func (s *servers) borrower(ctx context.Context, address netip.AddrPort) (*shortc
 	if err != nil {
 		return nil, err
 	}
-	b, err := shortcircuit.Dial(ctx, conn.greeting)
+	b, err := shortcircuit.Dial(ctx, conn.Greeting)
 	if err != nil {
 		err = s.whyNoLender(ctx, conn, err)
 		conn.give(errors.Is(err, ErrUnsupported))
@@ -124,16 +125,16 @@ func (s *servers) borrower(ctx context.Context, address netip.AddrPort) (*shortc
 // again then, and counted.
 func (s *servers) whyNoLender(ctx context.Context, conn *dataConn, err error) error {
 	address := conn.pool.key.address
-	if failed := conn.extend(ctx, dialTime); failed != nil {
+	if failed := conn.Extend(ctx, dataconn.DialTimeout); failed != nil {
 		return failed
 	}
-	gone := conn.choose(conn.pool.key.path)
+	gone := conn.Select(conn.pool.key.path)
 	if gone == nil {
 		return fmt.Errorf("read=%s from chunk server %s: %w: %w", read.ShortCircuit, address, ErrUnsupported, err)
 	}
 	s.client.options.Counters.Counter("read_shortcircuit_lost_lenders").Add(1)
 	err = fmt.Errorf("chunk server %s ended before it could be borrowed from: %w: %w", address, err, gone)
-	if conn.reused {
+	if conn.Reused {
 		return &staleConn{err}
 	}
 	return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	"waggle/dfs/dataconn"
 	"waggle/dfs/wire"
 )
 
@@ -111,10 +112,10 @@ func (s *stream) askPiece(ctx context.Context) error {
 	ahead := max(s.ahead-s.ahead%wire.BlockSize, wire.BlockSize)
 	frame := pieceFrame(&location, offset, int(min(s.size-s.next, size-offset, ahead)))
 	if s.conn != nil {
-		if err := s.conn.extend(ctx, readTime); err != nil {
+		if err := s.conn.Extend(ctx, dataconn.ReadTimeout); err != nil {
 			return err
 		}
-		if err := s.conn.ask(&frame); err != nil {
+		if err := s.conn.Ask(&frame); err != nil {
 			return err
 		}
 	}
@@ -126,7 +127,7 @@ func (s *stream) askPiece(ctx context.Context) error {
 
 func (s *stream) connect(ctx context.Context, location *wire.Location) error {
 	c := s.f.c
-	replica, ok := c.servers.choose(location.Replicas, nil)
+	replica, ok := c.servers.avoided.Choose(location.Replicas, nil)
 	if !ok {
 		return fmt.Errorf("chunk %d has no replica that is up", location.Chunk)
 	}
@@ -152,7 +153,7 @@ func (s *stream) leaveConn() {
 func (s *stream) receive(ctx context.Context, p []byte) (n int, err error) {
 	first := &s.asked[0]
 	if first.conn != nil {
-		if err := first.conn.extend(ctx, readTime); err != nil {
+		if err := first.conn.Extend(ctx, dataconn.ReadTimeout); err != nil {
 			return 0, err
 		}
 	}
@@ -182,10 +183,10 @@ func (s *stream) receiveHeader(first *piece) error {
 		return nil
 	}
 	var answer wire.Frame
-	if err := first.conn.answer(&first.frame, &answer); err != nil {
+	if err := first.conn.Answer(&first.frame, &answer); err != nil {
 		return err
 	}
-	if err := answerError(&answer); err != nil {
+	if err := dataconn.AnswerError(&answer); err != nil {
 		return err
 	}
 	if err := checkRange(&first.frame, &answer); err != nil {
@@ -207,7 +208,7 @@ func (s *stream) receiveBlocks(conn *dataConn, p []byte) (int, error) {
 	if n == 0 || s.skip > 0 {
 		into = s.scratch[:min(s.stored, wire.BlockSize)]
 	}
-	if err := conn.receive(into); err != nil {
+	if err := conn.Receive(into); err != nil {
 		return 0, err
 	}
 	if at := wire.CheckChecksums(s.sums, s.offset, into); at >= 0 {

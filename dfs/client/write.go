@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"waggle/dfs/dataconn"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -290,28 +291,28 @@ func (w *chunkWriter) transmit(ctx context.Context, f *sentFrame) error {
 		}
 		w.conn = conn
 	}
-	if err := w.conn.extend(ctx, writeTime); err != nil {
+	if err := w.conn.Extend(ctx, dataconn.WriteTimeout); err != nil {
 		return err
 	}
 	if len(f.data) == 0 {
-		if err := w.conn.ask(&f.frame); err != nil || f.cargo == nil {
+		if err := w.conn.Ask(&f.frame); err != nil || f.cargo == nil {
 			return err
 		}
 		return f.cargo.deliver(w.conn.TCPConn)
 	}
-	return w.conn.ask(&f.frame, f.data)
+	return w.conn.Ask(&f.frame, f.data)
 }
 
 func (w *chunkWriter) receive(ctx context.Context) error {
-	if err := w.conn.extend(ctx, writeTime); err != nil {
+	if err := w.conn.Extend(ctx, dataconn.WriteTimeout); err != nil {
 		return err
 	}
 	f := w.sent[0]
 	var answer wire.Frame
-	if err := w.conn.answer(&f.frame, &answer); err != nil {
+	if err := w.conn.Answer(&f.frame, &answer); err != nil {
 		return err
 	}
-	if err := answerError(&answer); err != nil {
+	if err := dataconn.AnswerError(&answer); err != nil {
 		return err
 	}
 	if f.cargo != nil {
@@ -342,7 +343,7 @@ func (w *chunkWriter) recover(ctx context.Context, cause error) error {
 		if w.underWay() {
 			return w.lose(fmt.Errorf("%w: a chunk server failed, and the bytes on their way to it can't be sent again: %w", ErrUnavailable, cause))
 		}
-		stale := w.conn != nil && w.conn.reused
+		stale := w.conn != nil && w.conn.Reused
 		w.leaveConn(false)
 		if ctx.Err() != nil {
 			return w.lose(context.Cause(ctx))
@@ -365,7 +366,7 @@ func (w *chunkWriter) recover(ctx context.Context, cause error) error {
 // says that the connection had been idle before, and may have been dead.
 func (w *chunkWriter) findWay(ctx context.Context, cause error, stale bool) error {
 	replicas := w.location.Replicas
-	var answered *answeredError
+	var answered *dataconn.StatusError
 	if !errors.As(cause, &answered) {
 		// Perhaps only the connection was lost. A lone replica can't be left.
 		if stale || !w.retried || len(replicas) == 1 {
@@ -374,12 +375,12 @@ func (w *chunkWriter) findWay(ctx context.Context, cause error, stale bool) erro
 		}
 		return w.leaveReplica(ctx, 0, cause)
 	}
-	switch answered.status {
+	switch answered.Status {
 	case wire.StatusChainBroken:
-		if answered.sequence == 0 || answered.sequence >= uint64(len(replicas)) {
-			return fmt.Errorf("write chunk %d: a chain of %d replicas broke at %d: %w", w.location.Chunk, len(replicas), answered.sequence, cause)
+		if answered.Sequence == 0 || answered.Sequence >= uint64(len(replicas)) {
+			return fmt.Errorf("write chunk %d: a chain of %d replicas broke at %d: %w", w.location.Chunk, len(replicas), answered.Sequence, cause)
 		}
-		return w.leaveReplica(ctx, int(answered.sequence), cause)
+		return w.leaveReplica(ctx, int(answered.Sequence), cause)
 	case wire.StatusNotFound, wire.StatusNoSpace, wire.StatusIO:
 		return w.leaveReplica(ctx, 0, cause)
 	case wire.StatusStaleEpoch, wire.StatusOutOfOrder:
@@ -412,7 +413,7 @@ func (w *chunkWriter) leaveReplica(ctx context.Context, position int, cause erro
 	if len(w.location.Replicas) == 1 {
 		return fmt.Errorf("write chunk %d: its only replica, on server %d, failed: %w", w.location.Chunk, failed.Server, cause)
 	}
-	w.c.servers.avoid(failed.Address)
+	w.c.servers.avoided.Note(failed.Address)
 	before := w.session
 	reply, err := call(ctx, w.c, func(ctx context.Context, s *session) (*control.LeaseReply, error) {
 		if s != before {

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/netip"
 
 	"time"
 
 	"waggle/dfs/client"
+	"waggle/dfs/dataconn"
 	"waggle/dfs/datapath/relay"
 	"waggle/dfs/wire"
 )
@@ -133,9 +135,9 @@ func (b *body) tryReplicas(ctx context.Context, p piece, try int) (sent int64, e
 		return b.sendZeros(ctx, p.n)
 	}
 	err = fmt.Errorf("chunk %d has no replica that is up", location.Chunk)
-	for _, replica := range b.gateway.upstreams.order(location.Replicas) {
+	for _, replica := range b.gateway.upstreams.avoided.Order(location.Replicas) {
 		var n int64
-		n, err = b.tryReplica(ctx, p, &location, replica.Address.String())
+		n, err = b.tryReplica(ctx, p, &location, replica.Address)
 		sent += n
 		if p.offset, p.n = p.offset+uint64(n), p.n-n; p.n == 0 {
 			return sent, nil
@@ -150,11 +152,12 @@ func (b *body) tryReplicas(ctx context.Context, p piece, try int) (sent int64, e
 }
 
 // tryReplica tries once more where a connection may only have been idle too long.
-func (b *body) tryReplica(ctx context.Context, p piece, location *wire.Location, address string) (int64, error) {
+func (b *body) tryReplica(ctx context.Context, p piece, location *wire.Location, server netip.AddrPort) (int64, error) {
+	address := server.String()
 	for fresh := false; ; fresh = true {
 		u, err := b.gateway.upstreams.take(ctx, address, fresh)
 		if err != nil {
-			b.gateway.upstreams.avoid(address)
+			b.gateway.upstreams.avoided.Note(server)
 			return 0, err
 		}
 		if b.mightBeMissed(u, p) {
@@ -164,13 +167,13 @@ func (b *body) tryReplica(ctx context.Context, p piece, location *wire.Location,
 			}
 		}
 		sent, err := b.relay(ctx, u, p, location)
-		var answered *answeredError
+		var answered *dataconn.StatusError
 		whole := err == nil || errors.As(err, &answered)
-		stale := u.reused && !whole && sent == 0 && !errors.Is(err, errClient)
+		stale := u.Reused && !whole && sent == 0 && !errors.Is(err, errClient)
 		b.gateway.upstreams.give(u, whole)
 		if !stale || fresh {
 			if !whole && !errors.Is(err, errClient) {
-				b.gateway.upstreams.avoid(address)
+				b.gateway.upstreams.avoided.Note(server)
 			}
 			return sent, err
 		}
@@ -191,26 +194,26 @@ func (b *body) relay(ctx context.Context, u *upstream, p piece, location *wire.L
 	if err := b.settle(ctx); err != nil {
 		return 0, err
 	}
-	u.lastID++
-	asked := wire.Frame{Type: wire.FrameRead, ID: u.lastID, Chunk: location.Chunk, Epoch: location.Epoch, Offset: p.offset, Length: uint32(p.n)}
+	asked := wire.Frame{Type: wire.FrameRead, Chunk: location.Chunk, Epoch: location.Epoch, Offset: p.offset, Length: uint32(p.n)}
+	u.Number(&asked)
 	want := b.expect(p, &asked)
 	skip := int64(p.offset - want.Offset)
 	if err := u.source.Begin(b.to.target, headerOf(&want, skip), p.n); err != nil {
 		return 0, err
 	}
-	u.conn.SetDeadline(time.Now().Add(answerTime))
-	if err := u.send(&asked); err != nil {
+	u.SetDeadline(time.Now().Add(dataconn.ReadTimeout))
+	if err := u.Send(&asked); err != nil {
 		return 0, err
 	}
 	var got wire.Frame
-	if err := u.answer(&asked, &got); err != nil {
+	if err := u.Answer(&asked, &got); err != nil {
 		return 0, b.headerFailed(err)
 	}
 	if !asExpected(&want, &got) {
 		return b.declined(ctx, u, p, &got)
 	}
 	head := u.part(skip)
-	if _, err := io.ReadFull(u, head); err != nil {
+	if _, err := io.ReadFull(u.Reader, head); err != nil {
 		return 0, b.headerFailed(err)
 	}
 	headSum := wire.Checksum(head)
@@ -224,7 +227,7 @@ func (b *body) relay(ctx context.Context, u *upstream, p piece, location *wire.L
 		return moved, err
 	}
 	tail := u.part(int64(want.Length) - skip - p.n)
-	if _, err := io.ReadFull(u, tail); err != nil {
+	if _, err := io.ReadFull(u.Reader, tail); err != nil {
 		return moved, err
 	}
 	if b.chunked {
@@ -294,7 +297,7 @@ func (b *body) declined(ctx context.Context, u *upstream, p piece, got *wire.Fra
 	if err := u.source.Decline(ctx); err != nil {
 		return 0, fmt.Errorf("%w: %w", errClient, err)
 	}
-	if err := statusError(got); err != nil {
+	if err := dataconn.AnswerError(got); err != nil {
 		return 0, err
 	}
 	b.digest.unknown = true
@@ -302,11 +305,11 @@ func (b *body) declined(ctx context.Context, u *upstream, p piece, got *wire.Fra
 		return 0, fmt.Errorf("%w: answer at %d to a read at %d", wire.ErrMalformed, got.Offset, p.offset)
 	}
 	data := make([]byte, got.Length)
-	if _, err := io.ReadFull(u, data); err != nil {
+	if _, err := io.ReadFull(u.Reader, data); err != nil {
 		return 0, err
 	}
 	if at := wire.CheckChecksums(got.Extra, got.Offset, data); at >= 0 {
-		return 0, &answeredError{wire.StatusCorrupt, fmt.Sprintf("block at %d", at)}
+		return 0, &dataconn.StatusError{Status: wire.StatusCorrupt, Text: fmt.Sprintf("block at %d", at)}
 	}
 	data = data[min(uint64(len(data)), p.offset-got.Offset):]
 	data = data[:min(int64(len(data)), p.n)]

@@ -68,11 +68,13 @@ func requireProof(t *testing.T, path string, counts ...*datapath.Counters) {
 	p, err := read.Paths.Get(path)
 	require.NoError(t, err)
 	for _, name := range p.About().Proof {
-		var n int64
-		for _, c := range counts {
-			n += c.Snapshot()[name]
-		}
-		require.Positive(t, n, name)
+		require.Eventually(t, func() bool { // the client has the last byte before the server counts it
+			var n int64
+			for _, c := range counts {
+				n += c.Snapshot()[name]
+			}
+			return n > 0
+		}, 10*time.Second, time.Millisecond, name)
 	}
 }
 
@@ -224,7 +226,8 @@ func TestATornBlockIsCopiedAtLast(t *testing.T) {
 			requireContent(t, c, "/file", data)
 			return c.Counters().Snapshot()["client_corrupt_blocks"] > 0
 		}, 5*time.Second, time.Millisecond)
-		require.Greater(t, copied(), before, "no locked copy was made")
+		// The client has the last byte before the server counts it.
+		require.Eventually(t, func() bool { return copied() > before }, 10*time.Second, time.Millisecond, "no locked copy was made")
 	})
 }
 

@@ -26,7 +26,10 @@ type connection struct {
 	ahead   []byte // to be read before the socket
 	closing sync.Once
 	closed  error
-	idle    atomic.Bool // waits for a request in the loop
+	idle    atomic.Bool                        // waits for a request in the loop
+	waits   atomic.Bool                        // the gateway waits for something that the client should send
+	body    atomic.Pointer[context.CancelFunc] // ends the body on its way, if there is one
+	pace    pace                               // g.mu guards it
 
 	target relay.Target // from the first relayed body on
 }
@@ -70,7 +73,7 @@ func (g *Gateway) accept() error {
 		case err != nil:
 			return err
 		}
-		c := &connection{TCPConn: conn, gateway: g}
+		c := &connection{TCPConn: conn, gateway: g, pace: pace{quiet: time.Now()}}
 		if !g.remember(c) {
 			g.counts.refused.Add(1)
 			conn.SetWriteDeadline(time.Now().Add(10 * time.Millisecond)) // a new socket has room
@@ -85,7 +88,7 @@ func (g *Gateway) accept() error {
 func (g *Gateway) remember(c *connection) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if len(g.connections) >= g.config.MaxConnections {
+	if len(g.connections) >= g.config.MaxConnections && !g.makeRoom() {
 		return false
 	}
 	g.connections[c] = true
@@ -154,6 +157,7 @@ func (g *Gateway) loop(c *connection, first func(*connection) outcome) (handOver
 			rest, _ := in.Peek(in.Buffered()) // what is buffered
 			c.ahead = append(append([]byte(nil), rest...), c.ahead...)
 			c.SetDeadline(time.Time{})
+			c.waits.Store(true)
 		}
 	}()
 	if first != nil {
@@ -179,7 +183,11 @@ func (g *Gateway) loop(c *connection, first func(*connection) outcome) (handOver
 // it is none for the loop.
 func (g *Gateway) nextPlain(c *connection, in *bufio.Reader) (*http.Request, int, error) {
 	c.idle.Store(true)
-	defer c.idle.Store(false)
+	c.waits.Store(true)
+	defer func() {
+		c.idle.Store(false)
+		c.waits.Store(false)
+	}()
 	c.SetReadDeadline(time.Now().Add(g.config.IdleTimeout))
 	if g.ctx.Err() != nil { // endIdle comes after that, and so after this deadline
 		return nil, 0, g.ctx.Err()
@@ -254,6 +262,9 @@ func (h *handedOver) Close() error {
 
 // Addr implements net.Listener.
 func (h *handedOver) Addr() net.Addr { return h.address }
+
+// errTaken is no error: the loop has the connection, and answers.
+var errTaken = errors.New("the connection was taken back from net/http")
 
 // takeBack hijacks a connection from net/http for the loop, which begins with
 // answering the request that net/http has parsed.

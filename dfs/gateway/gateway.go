@@ -122,9 +122,12 @@ type Config struct {
 	MaxUpload      int64         // bytes of one PUT; default 1 TiB
 	HeaderTimeout  time.Duration // to send a header in; default 10 s
 	IdleTimeout    time.Duration // between requests; default 60 s
-	// Grace and MinRate bound how long a body may take: Grace (default 30 s) and
-	// its length at MinRate (bytes per second, default 4 KiB). Slower clients
-	// lose their connection.
+	// Grace and MinRate bound how long a client may take for a body. It has Grace
+	// (default 30 s), and for each byte that it has sent or taken the time that the
+	// byte takes at MinRate (bytes per second, default 4 KiB); and it may never send
+	// or take nothing for longer than Grace. Slower clients lose their connection.
+	// If there are MaxConnections, a new one takes the place of the one that has been
+	// quiet longest, if for a tenth of Grace.
 	Grace   time.Duration
 	MinRate int64
 }
@@ -232,6 +235,7 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	if err := g.client.RemoveAll(ctx, g.uploads); err != nil && ctx.Err() == nil {
 		return errors.Join(fmt.Errorf("remove what uploads were left behind: %w", err), g.close())
 	}
+	g.loops.Go(func() { g.watch(g.ctx) })
 	ended := make(chan error, 3)
 	go func() { ended <- g.accept() }()
 	if g.control != nil {
@@ -285,7 +289,20 @@ func (g *Gateway) warn(message string, args ...any) {
 	}
 }
 
+// moreBy is by when more must have come of a body that began then, of which so much
+// has come, the last of it then.
+func (c *Config) moreBy(began time.Time, taken int64, last time.Time) time.Time {
+	slow, stalled := began.Add(c.bodyTime(taken)), last.Add(c.Grace)
+	if slow.Before(stalled) {
+		return slow
+	}
+	return stalled
+}
+
 // bodyTime is how long a body of n bytes may take.
 func (c *Config) bodyTime(n int64) time.Duration {
-	return c.Grace + time.Duration(float64(n)/float64(c.MinRate)*float64(time.Second))
+	return c.Grace + time.Duration(min(float64(n)/float64(c.MinRate), mostSeconds)*float64(time.Second))
 }
+
+// mostSeconds is a century, which a time.Duration holds.
+const mostSeconds = 100 * 365 * 24 * 3600

@@ -41,6 +41,8 @@ type intake struct {
 	from   *connection
 	socket syscall.RawConn
 	began  time.Time
+	seen   int64 // bytes that have come, the last of them at seenAt
+	seenAt time.Time
 	taken  int64   // bytes that are on their way to a chunk server, or there
 	parts  []*part // not acknowledged, or behind one that is not
 	digest digest  // of all before them
@@ -75,7 +77,7 @@ func (h *handler) putRelayed(w http.ResponseWriter, r *http.Request, permit func
 		i.cancel()
 		g.warn("connection not taken back", "client", r.RemoteAddr, "reason", err)
 	}
-	return nil
+	return errTaken
 }
 
 // run receives the body and answers.
@@ -135,6 +137,7 @@ func (i *intake) left() int64 { return i.request.ContentLength - i.taken }
 // prepare makes the connection an ordinary one, and has the client go on.
 func (i *intake) prepare() (err error) {
 	i.began = time.Now()
+	i.seenAt = i.began
 	c := i.from
 	if c.target != nil { // a socket is in one map at most
 		err = errors.Join(c.target.Settle(i.ctx), c.target.Close())
@@ -181,6 +184,9 @@ func (i *intake) await(least int64) (here int64, err error) {
 	// With a higher mark the kernel would not have parsed (relay=sockmap) what is
 	// left of a part that was stopped on its way.
 	defer func() { err = errors.Join(err, i.wakeAt(1)) }()
+	i.from.waits.Store(true)
+	defer i.from.waits.Store(false)
+	i.seenAt = time.Now() // until now the client has waited for the gateway
 	for here = ahead; ; {
 		i.from.SetReadDeadline(i.deadline(here))
 		if i.ctx.Err() != nil {
@@ -202,9 +208,12 @@ func (i *intake) await(least int64) (here int64, err error) {
 	}
 }
 
-// deadline is by when more must have come.
+// deadline is by when more must have come than what was taken and is here.
 func (i *intake) deadline(here int64) time.Time {
-	return i.began.Add(i.gateway.config.bodyTime(i.taken + here))
+	if i.taken+here > i.seen {
+		i.seen, i.seenAt = i.taken+here, time.Now()
+	}
+	return i.gateway.config.moreBy(i.began, i.taken+here, i.seenAt)
 }
 
 // wakeAt has the kernel call the connection readable only when it holds that

@@ -23,6 +23,8 @@ func (g *Gateway) answerPlain(c *connection, r *http.Request) outcome {
 	began := time.Now()
 	ctx, cancel := context.WithCancel(g.bodies)
 	defer cancel()
+	c.body.Store(&cancel)
+	defer c.body.Store(nil)
 	late := time.AfterFunc(g.config.Grace, cancel) // later, if the body is long
 	defer late.Stop()
 	file, err := g.client.Open(ctx, r.URL.Path)

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log"
+	"net"
 	"net/http"
 	"path"
 	"slices"
@@ -32,9 +33,19 @@ func (g *Gateway) newServer() *http.Server {
 		Handler:           http.NewCrossOriginProtection().Handler(g.handler),
 		ReadHeaderTimeout: g.config.HeaderTimeout,
 		IdleTimeout:       g.config.IdleTimeout,
-		MaxHeaderBytes:    g.config.MaxHeader,
-		ErrorLog:          log.New(io.Discard, "", 0), // what clients do wrong
+		ConnContext: func(ctx context.Context, conn net.Conn) context.Context {
+			return context.WithValue(ctx, connectionKey{}, conn)
+		},
+		MaxHeaderBytes: g.config.MaxHeader,
+		ErrorLog:       log.New(io.Discard, "", 0), // what clients do wrong
 	}
+}
+
+// connectionKey is under which a request's context has its connection.
+type connectionKey struct{}
+
+func connectionOf(r *http.Request) *connection {
+	return r.Context().Value(connectionKey{}).(*connection)
 }
 
 type handler struct {
@@ -47,24 +58,32 @@ type handler struct {
 func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	g := h.g
 	g.counts.requests.Add(1)
+	c := connectionOf(r)
+	c.waits.Store(false)
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	if err := checkPath(r.URL); err != nil {
-		complain(w, r, http.StatusBadRequest, "Bad path: "+err.Error())
+	deadlines := http.NewResponseController(w)
+	deadlines.SetWriteDeadline(time.Now().Add(longTime))
+	deadlines.SetReadDeadline(time.Time{})
+	if r.Method != http.MethodPut && r.Body != http.NoBody {
+		deadlines.SetReadDeadline(time.Now().Add(g.config.Grace))
+		r.Body = &endedBody{http.MaxBytesReader(w, r.Body, maxForm), deadlines}
+	}
+	err := h.answer(w, r)
+	if errors.Is(err, errTaken) {
 		return
 	}
-	deadlines := http.NewResponseController(w)
-	deadlines.SetReadDeadline(time.Now().Add(g.config.Grace))
-	deadlines.SetWriteDeadline(time.Now().Add(longTime))
-	if r.Method != http.MethodPut {
-		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	}
-	if err := h.answer(w, r); err != nil {
+	if err != nil {
 		fail(w, err)
 	}
+	c.waits.Store(true)
 }
 
 // answer answers a request. An error is to be answered with.
 func (h *handler) answer(w http.ResponseWriter, r *http.Request) error {
+	if err := checkPath(r.URL); err != nil {
+		complain(w, r, http.StatusBadRequest, "Bad path: "+err.Error())
+		return nil
+	}
 	method, isDAV := davMethods[r.Method]
 	switch {
 	case !isDAV && !slices.Contains(httpMethods, r.Method):
@@ -132,6 +151,7 @@ func (h *handler) get(w http.ResponseWriter, r *http.Request) error {
 		if err := g.takeBack(w, func(c *connection) outcome { return g.answerPlain(c, r) }); err != nil {
 			g.warn("connection not taken back", "client", r.RemoteAddr, "reason", err)
 		}
+		return errTaken
 	default:
 		g.getVerified(w, r, info)
 	}
@@ -194,7 +214,7 @@ func (h *handler) put(w http.ResponseWriter, r *http.Request) error {
 	if g.relays(r, promised) {
 		return h.putRelayed(w, r, permit, promised)
 	}
-	body := newCheckedBody(&pacedBody{ReadCloser: http.MaxBytesReader(w, r.Body, g.config.MaxUpload), config: &g.config,
+	body := newCheckedBody(&pacedBody{ReadCloser: &endedBody{http.MaxBytesReader(w, r.Body, g.config.MaxUpload), http.NewResponseController(w)}, connection: connectionOf(r), config: &g.config,
 		deadlines: http.NewResponseController(w), began: time.Now()}, promised)
 	u, err := g.newUpload(r.Context(), path.Clean(r.URL.Path), permit)
 	if err != nil {
@@ -227,20 +247,39 @@ func (h *handler) mayPut(r *http.Request) error {
 	return nil
 }
 
-// pacedBody is an upload that must come at least at the least rate.
+// endedBody takes the deadline away when the body is here: net/http goes on reading,
+// and takes a deadline for a client that has gone.
+type endedBody struct {
+	io.ReadCloser
+	deadlines *http.ResponseController
+}
+
+func (b *endedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err == io.EOF {
+		b.deadlines.SetReadDeadline(time.Time{})
+	}
+	return n, err
+}
+
+// pacedBody is an upload that must come at least at the least rate, and never stop
+// for too long.
 type pacedBody struct {
 	io.ReadCloser
-	config    *Config
-	deadlines *http.ResponseController
-	began     time.Time
-	taken     int64
+	connection *connection
+	config     *Config
+	deadlines  *http.ResponseController
+	began      time.Time
+	taken      int64
 }
 
 func (b *pacedBody) Read(p []byte) (int, error) {
-	deadline := b.began.Add(b.config.bodyTime(b.taken))
+	deadline := b.config.moreBy(b.began, b.taken, time.Now())
 	b.deadlines.SetReadDeadline(deadline)
 	b.deadlines.SetWriteDeadline(deadline.Add(longTime))
+	b.connection.waits.Store(true)
 	n, err := b.ReadCloser.Read(p)
+	b.connection.waits.Store(false)
 	b.taken += int64(n)
 	return n, bodyError(err)
 }

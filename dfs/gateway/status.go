@@ -20,6 +20,8 @@ type counts struct {
 	all       *datapath.Counters
 	requests  *atomic.Int64
 	refused   *atomic.Int64 // connections
+	stalled   *atomic.Int64 // connections whose clients took too little
+	evicted   *atomic.Int64 // connections that were quiet and made room for others
 	broken    *atomic.Int64 // bodies that ended early
 	continued *atomic.Int64 // bodies that went on after a chunk server failed
 	relayed   *atomic.Int64 // bytes of downloads, by the relay path
@@ -54,7 +56,8 @@ func (w way) operation() datapath.Operation {
 func (c *counts) init(all *datapath.Counters) {
 	c.all = all
 	for name, n := range map[string]**atomic.Int64{
-		"gateway_requests": &c.requests, "gateway_refused_connections": &c.refused, "gateway_broken_bodies": &c.broken,
+		"gateway_requests": &c.requests, "gateway_refused_connections": &c.refused, "gateway_stalled_connections": &c.stalled, "gateway_evicted_connections": &c.evicted,
+		"gateway_broken_bodies":    &c.broken,
 		"gateway_continued_bodies": &c.continued, "gateway_relayed_bytes": &c.relayed, "gateway_declined_bytes": &c.declined,
 		"gateway_hole_bytes": &c.zeros, "gateway_library_bytes": &c.library, "gateway_uploaded_bytes": &c.uploaded,
 		"gateway_upload_relayed_bytes": &c.passed, "gateway_upload_ahead_bytes": &c.ahead,

@@ -27,6 +27,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
+
+	"waggle/bpf/refusal"
 )
 
 // Hook is where an interface's packets meet the program.
@@ -232,12 +234,16 @@ func (in *Injector) Close() error {
 	return errors.Join(failed, in.objects.Close())
 }
 
+// feature is what faults need: programs at TCX, and a tunnel for packets that wait.
+var feature = refusal.Feature{Name: "faults of packets (TCX, /dev/net/tun)", Since: refusal.Version{Major: 6, Minor: 6},
+	Needs: []refusal.Capability{refusal.BPF, refusal.NetAdmin}}
+
 // Supported returns nil if this machine can inject faults, else why not. It
 // leaves nothing behind.
 func Supported() error {
 	in, err := Attach("lo", Options{})
-	if err != nil {
-		return fmt.Errorf("faults need root, /dev/net/tun, and Linux 6.6 or later: %w", err)
+	if err == nil {
+		err = in.Close()
 	}
-	return in.Close()
+	return feature.Explain(err)
 }

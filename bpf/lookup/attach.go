@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"waggle/bpf/refusal"
 
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
@@ -63,11 +64,16 @@ func MAC(i *net.Interface) (mac [6]byte) {
 // Close detaches the program.
 func (a *Attachment) Close() error { return a.link.Close() }
 
-// Supported returns nil if this machine can load the program, else why not.
+// feature is what the program needs. Linux 6.1 is the oldest that it is tested on.
+var feature = refusal.Feature{Name: "the lookup program", Since: refusal.Version{Major: 6, Minor: 1},
+	Needs: []refusal.Capability{refusal.BPF, refusal.NetAdmin, refusal.Perfmon}}
+
+// Supported returns nil if this machine can load the program, else a
+// *refusal.Error that says why not.
 func Supported() error {
 	t, err := Open(Options{Port: 1, Entries: 1, Locations: 1, Contents: 1, Sessions: 1})
-	if err != nil {
-		return err
+	if err == nil {
+		err = t.Close()
 	}
-	return t.Close()
+	return feature.Explain(err)
 }

@@ -8,6 +8,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"waggle/bpf/refusal"
 )
 
 // Where these fail, so would the paths; the machine this is developed for has all.
@@ -34,5 +36,8 @@ func TestNotSupportedWithoutRights(t *testing.T) {
 	err := <-refused
 	require.ErrorIs(t, err, os.ErrPermission)
 	require.ErrorContains(t, err, "control group")
+	var reason *refusal.Error
+	require.ErrorAs(t, err, &reason)
+	require.Equal(t, refusal.NoRight, reason.Reason)
 	require.ErrorContains(t, <-refused, "CAP_BPF")
 }

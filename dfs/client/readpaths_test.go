@@ -19,6 +19,7 @@ import (
 	"waggle/dfs/chunk"
 	"waggle/dfs/client"
 	"waggle/dfs/datapath"
+	"waggle/dfs/datapath/pathtest"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/dfstest"
 	"waggle/dfs/wire"
@@ -30,9 +31,7 @@ func eachReadPath(t *testing.T, chunkServers int, f func(t *testing.T, cluster *
 	for _, p := range read.Paths.All() {
 		info := p.About()
 		t.Run(info.Name, func(t *testing.T) {
-			if err := info.Supported(); err != nil {
-				t.Skip(err)
-			}
+			pathtest.SkipUnlessSupported(t, info)
 			config := chunk.Config{PeerTimeout: 2 * time.Second}
 			if info.EBPF {
 				group, err := sockmap.NewCgroup()

@@ -25,6 +25,7 @@ import (
 
 	"waggle/dfs/client"
 	"waggle/dfs/datapath"
+	"waggle/dfs/datapath/pathtest"
 	"waggle/dfs/datapath/relay"
 	"waggle/dfs/dfstest"
 	"waggle/dfs/wire"
@@ -75,9 +76,7 @@ func eachRelay(t *testing.T, change func(*Config), f func(t *testing.T, p *place
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
 			if path, err := relay.Paths.Get(name); err == nil {
-				if err := path.About().Supported(); err != nil {
-					t.Skip(err)
-				}
+				pathtest.SkipUnlessSupported(t, path.About())
 			}
 			f(t, start(t, cluster, func(c *Config) {
 				c.Relay = name

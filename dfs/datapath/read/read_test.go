@@ -20,6 +20,7 @@ import (
 
 	"waggle/bpf/sockmap"
 	"waggle/dfs/datapath"
+	"waggle/dfs/datapath/pathtest"
 	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 )
@@ -32,9 +33,7 @@ func eachPath(t *testing.T, f func(t *testing.T, p Path)) {
 			continue
 		}
 		t.Run(p.About().Name, func(t *testing.T) {
-			if err := p.About().Supported(); err != nil {
-				t.Skip(err)
-			}
+			pathtest.SkipUnlessSupported(t, p.About())
 			f(t, p)
 		})
 	}

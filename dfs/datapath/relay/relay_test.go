@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"waggle/dfs/datapath"
+	"waggle/dfs/datapath/pathtest"
 	"waggle/dfs/tcp"
 )
 
@@ -23,9 +24,7 @@ import (
 func eachPath(t *testing.T, f func(t *testing.T, p Path)) {
 	for _, p := range Paths.All() {
 		t.Run(p.About().Name, func(t *testing.T) {
-			if err := p.About().Supported(); err != nil {
-				t.Skip(err)
-			}
+			pathtest.SkipUnlessSupported(t, p.About())
 			f(t, p)
 		})
 	}

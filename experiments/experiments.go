@@ -16,20 +16,29 @@ import (
 	"waggle/experiments/spec"
 )
 
-//go:embed *.yaml
+//go:embed *.yaml simulated/*.yaml
 var files embed.FS
+
+// simulated is the folder of the experiments that need the simulator.
+const simulated = "simulated"
 
 const extension = ".yaml"
 
-// Names lists the experiments that come with Waggle.
-func Names() []string {
-	entries, err := files.ReadDir(".")
+// Names lists the experiments that come with Waggle and can be measured.
+func Names() []string { return namesIn(".") }
+
+// SimulatedNames lists those that need the simulator.
+func SimulatedNames() []string { return namesIn(simulated) }
+
+func namesIn(dir string) (names []string) {
+	entries, err := files.ReadDir(dir)
 	if err != nil {
 		panic(err) // the embedded directory can always be read
 	}
-	var names []string
 	for _, e := range entries {
-		names = append(names, strings.TrimSuffix(e.Name(), extension))
+		if !e.IsDir() {
+			names = append(names, strings.TrimSuffix(e.Name(), extension))
+		}
 	}
 	return names
 }
@@ -42,7 +51,10 @@ func Load(name string, paths spec.Paths) (*spec.Experiment, error) {
 	}
 	data, err := files.ReadFile(name + extension)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("there is no experiment %q: choose from %s, or name a file", name, strings.Join(Names(), ", "))
+		data, err = files.ReadFile(simulated + "/" + name + extension)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("there is no experiment %q: choose from %s, or name a file", name, strings.Join(append(Names(), SimulatedNames()...), ", "))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read experiment %s: %w", name, err)

@@ -28,6 +28,9 @@ func (r *Record) Check() error {
 	if err := r.checkValidity(); err != nil {
 		return err
 	}
+	if err := r.checkSimulation(); err != nil {
+		return err
+	}
 	if err := checkNumbers(reflect.ValueOf(*r), ""); err != nil {
 		return err
 	}

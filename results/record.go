@@ -99,6 +99,9 @@ type Record struct {
 	// Connections are the TCP connections of all roles when the trial ended.
 	Connections *Connections `json:"connections,omitempty"`
 
+	// Simulation is there in simulated records, and only there.
+	Simulation *Simulation `json:"simulation,omitempty"`
+
 	CPU             *CPU    `json:"cpu_seconds,omitempty"`
 	Copies          *Copies `json:"copies,omitempty"`
 	Syscalls        *int64  `json:"syscalls,omitempty"`

@@ -45,6 +45,8 @@ func commands() []*cli.Command {
 		figuresCommand(),
 		reportCommand(),
 		claimsCommand(),
+		calibrateCommand(),
+		simCommand(),
 		paperCommand(),
 		auditCommand(),
 		metaCommand(),

@@ -47,6 +47,9 @@ type Info struct {
 	// Watched names counters that are worth recording beside the proof. They may
 	// stay as they are.
 	Watched []string
+	// Stages are what an operation takes, from the asking to the answer: the
+	// simulator's model of the path. A path without them can't be simulated.
+	Stages []Stage
 }
 
 // String returns the path as it is written everywhere, such as "read=copy".

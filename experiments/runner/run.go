@@ -124,6 +124,9 @@ func (o *Options) Plan() ([]*spec.Plan, error) {
 		if err != nil {
 			return nil, err
 		}
+		if name := p.NeedsSimulator(); name != "" {
+			return nil, fmt.Errorf("experiment %s sets %s, which no machine at hand can vary: use `waggle sim %s`", e.Name, name, e.Name)
+		}
 		plans = append(plans, p)
 	}
 	return plans, nil

@@ -93,10 +93,16 @@ type Parameters struct {
 	// Revision is which of the run's programs the roles are started from; "" is
 	// the one that carries the run out.
 	Revision string
+	// Simulation is what only the simulator can vary.
+	Simulation Simulation
 }
 
-// Paths names the data paths that a file may ask for, by operation.
-type Paths struct{ Read, Write, Lookup, Relay []string }
+// Paths names the data paths that a file may ask for, by operation, and the
+// hardware models of the simulator.
+type Paths struct {
+	Read, Write, Lookup, Relay []string
+	NICs, Disks                []string
+}
 
 // parameter describes one entry of Parameters as it is written in a file.
 type parameter struct {
@@ -438,3 +444,7 @@ func (p Parameters) Timed() []string {
 		return []string{"lookup=" + p.Lookup}
 	}
 }
+
+// Resolve gives the parameters of a cell whose levels hold all that an experiment
+// sets; what they leave out has its default.
+func Resolve(levels results.Cell) (Parameters, error) { return resolve(levels, nil) }

@@ -50,8 +50,8 @@ func ParseOverride(text string, paths Paths) (Override, error) {
 // AppliesTo says whether the experiment has the override's parameter, as a
 // factor or fixed.
 func (o Override) AppliesTo(e *Experiment) bool {
-	if o.Name == results.RevisionFactor {
-		return true // every cell has roles
+	if o.Name == results.RevisionFactor || simulationOnly(o.Name) {
+		return true // every cell has roles, and a machine
 	}
 	_, fixed := e.Fixed[o.Name]
 	return fixed || e.varies(o.Name)

@@ -21,6 +21,7 @@ func init() {
 		summary: "answered in user space, in batches, on one SO_REUSEPORT socket a processor",
 		workers: runtime.GOMAXPROCS,
 		serve:   (*udpWorker).serveBatches,
+		calls:   5,
 	})
 	Paths.Register(udpPath{
 		name:    "udp-poll",
@@ -28,6 +29,7 @@ func init() {
 		workers: func(n int) int { return max(runtime.GOMAXPROCS(n)/2, 1) }, // the others are for everything else
 		serve:   (*udpWorker).servePolling,
 		polls:   true,
+		calls:   3,
 	})
 }
 

@@ -60,6 +60,7 @@ func (p xdpPath) About() datapath.Info {
 		Supported: kernel.Supported,
 		Proof:     []string{xdpPrefix + kernel.Answered.String()},
 		Watched:   watched(),
+		Stages:    inDriver(),
 	}
 }
 

@@ -31,6 +31,8 @@ func (afxdpPath) About() datapath.Info {
 		Summary:   "datagrams sent from memory shared with the kernel and redirected into the client's (AF_XDP); headers by TCP",
 		Supported: afxdpSupported,
 		Proof:     []string{"read_afxdp_sent_bytes", "read_afxdp_received_bytes"},
+		Stages: answered(server(9),
+			datapath.Work{KernelToUser: 1, UserToKernel: 1, Datagrams: 1.0 / 1400, SoftIRQ: 1.0 / 1400}, 157, 48),
 	}
 }
 

@@ -25,6 +25,7 @@ func (copyPath) About() datapath.Info {
 		Summary:   "pread into a buffer, write header and buffer to the socket with one writev",
 		Supported: func() error { return nil },
 		Proof:     []string{"read_copy_bytes"},
+		Stages:    answered(server(7), datapath.Work{KernelToUser: 1, UserToKernel: 1, TCP: 1}, 12, 7),
 	}
 }
 

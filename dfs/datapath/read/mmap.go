@@ -20,6 +20,7 @@ func (mmapPath) About() datapath.Info {
 		Summary:   "writev(2) from the mapped replica: page cache to socket with one copy",
 		Supported: func() error { return nil },
 		Proof:     []string{"read_mmap_bytes"},
+		Stages:    answered(server(7), datapath.Work{UserToKernel: 1, Mapped: 1, TCP: 1}, 9.4, 6.6),
 	}
 }
 

@@ -21,6 +21,7 @@ func (sendfilePath) About() datapath.Info {
 		Summary:   "sendfile(2): page cache to socket without a copy",
 		Supported: func() error { return nil },
 		Proof:     []string{"read_sendfile_bytes"},
+		Stages:    answered(server(8), datapath.Work{TCP: 1}, 4.6, 2.6),
 	}
 }
 

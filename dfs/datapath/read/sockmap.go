@@ -37,11 +37,13 @@ type sockmapPath struct {
 }
 
 func (p sockmapPath) About() datapath.Info {
-	inner := p.inner.About().Name
+	plain := p.inner.About()
+	inner := plain.Name
 	return datapath.Info{
 		Operation: datapath.Read, Name: "sockmap+" + inner, Summary: p.summary, EBPF: true,
 		Supported: sockmapSupported,
 		Proof:     []string{"read_sockmap_redirected_bytes", "read_sockmap_" + inner + "_answers"},
+		Stages:    redirected(plain),
 	}
 }
 

@@ -27,6 +27,7 @@ func (splicePath) About() datapath.Info {
 		Summary:   "splice(2) through a pipe: page cache to socket without a copy",
 		Supported: func() error { return nil },
 		Proof:     []string{"read_splice_bytes"},
+		Stages:    answered(server(8), datapath.Work{TCP: 1}, 4.6, 1.8),
 	}
 }
 

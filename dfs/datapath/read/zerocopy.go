@@ -24,6 +24,7 @@ func (zerocopyPath) About() datapath.Info {
 		Summary:   "MSG_ZEROCOPY from the mapped replica; copied after all on one machine",
 		Supported: func() error { return nil },
 		Proof:     []string{"read_zerocopy_completed_bytes"},
+		Stages:    answered(server(11), datapath.Work{UserToKernel: 1, Mapped: 1, TCP: 1}, 13, 5.1),
 		Watched:   []string{"read_zerocopy_copied_bytes"},
 	}
 }

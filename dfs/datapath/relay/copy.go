@@ -30,6 +30,7 @@ func (copyPath) About() datapath.Info {
 		Summary:   "read from one connection into a buffer, write the buffer to the other",
 		Supported: func() error { return nil },
 		Proof:     []string{"relay_copy_bytes"},
+		Stages:    through(datapath.Work{KernelToUser: 1, UserToKernel: 1, TCP: 1, Calls: 24.0 / (1 << 20), Switches: 6.0 / (1 << 20)}),
 	}
 }
 

@@ -27,6 +27,7 @@ func (sockmapPath) About() datapath.Info {
 		EBPF:      true,
 		Supported: sockmap.RelaySupported,
 		Proof:     []string{"relay_sockmap_redirected_bytes"},
+		Stages:    through(datapath.Work{TCP: 1}),
 	}
 }
 

@@ -12,6 +12,7 @@ type waiter struct {
 	job    int32
 	amount int64
 	step   *Step
+	order  int64 // of coming, where queues are compared
 }
 
 func (l *line) push(w waiter) {
@@ -30,6 +31,8 @@ func (l *line) pushFront(w waiter) {
 	l.ring[l.head] = w
 	l.count++
 }
+
+func (l *line) first() *waiter { return &l.ring[l.head] }
 
 func (l *line) pop() waiter {
 	w := l.ring[l.head]

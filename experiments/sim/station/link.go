@@ -46,7 +46,11 @@ func NewLink(w Wire) (*Link, error) {
 	case w.QueueBytes > 0 && w.RetransmitNS <= 0:
 		return nil, fmt.Errorf("a link with a queue of %d bytes needs a time after which what was lost is sent again", w.QueueBytes)
 	}
-	return &Link{wire: w, tries: map[int32]int64{}, sizes: map[int32]int64{}}, nil
+	l := &Link{wire: w}
+	if w.QueueBytes > 0 {
+		l.tries, l.sizes = map[int32]int64{}, map[int32]int64{}
+	}
+	return l, nil
 }
 
 // onWire is what a payload takes on the wire, with its packets' headers.

@@ -36,11 +36,16 @@ const (
 type Step struct {
 	At ID
 	By By
+	// Behind counts servers on from the job's own, Divide makes a row of groups of
+	// so many hosts: racks. 0 is one.
+	Behind, Divide int32
 	// Amount is what the job needs: nanoseconds, or bytes at stations that move
 	// bytes.
 	Amount int64
-	// Noise spreads the amount; nil leaves it as it is.
-	Noise *Noise
+	// Noise spreads the amount; nil leaves it as it is. Scaled multiplies it by the
+	// job's own factor.
+	Noise  *Noise
+	Scaled bool
 	// Role is for whom processor time is counted.
 	Role int8
 	// Soft is work of a soft interrupt, which goes before every process.
@@ -48,6 +53,9 @@ type Step struct {
 	// Wake is processor time that is needed in addition where a processor is idle
 	// and must be woken, in nanoseconds. A job that has to wait wakes nobody.
 	Wake int64
+	// Stays lets a job that comes straight from a core of the same processors keep
+	// that core: its thread goes on without waiting for anybody.
+	Stays bool
 	// Skip is how many of the next steps are left out when a cache has the data.
 	Skip int32
 	// Fork, where it is set, makes the step no visit: so many jobs follow Child,
@@ -59,7 +67,7 @@ type Step struct {
 type Fork struct {
 	Child int32 // program
 	Count int32
-	Need  int32
+	Need  int32 // 0 lets the job go on at once
 	// Elsewhere sends the children to the servers behind the job's own, each to
 	// another one of so many; 0 sends all to the job's own.
 	Elsewhere int32
@@ -123,6 +131,8 @@ type Job struct {
 	Client, Server int32
 	// Key is the block that the operation is about, for caches.
 	Key int32
+	// Factor is how much larger than usual the job's Scaled steps are.
+	Factor float64
 	// Began is when the job was started.
 	Began int64
 
@@ -148,6 +158,8 @@ type Network struct {
 	SoftIRQ   int64
 	// Wakes counts how often a processor was woken.
 	Wakes int64
+	// Servers is how many there are, for steps that go on to the next ones.
+	Servers int32
 
 	stations []Station
 	programs []Program
@@ -180,16 +192,18 @@ func (n *Network) Program(p Program) (int32, error) {
 	takes := false
 	for i, s := range p {
 		switch {
-		case s.Fork != nil && (s.Fork.Need > s.Fork.Count || s.Fork.Need < 1 || int(s.Fork.Child) >= len(n.programs) || s.Fork.Child < 0):
+		case s.Fork != nil && (s.Fork.Need > s.Fork.Count || s.Fork.Need < 0 || int(s.Fork.Child) >= len(n.programs) || s.Fork.Child < 0):
 			return 0, fmt.Errorf("step %d: a fork of %d jobs that waits for %d of program %d can't be", i+1, s.Fork.Count, s.Fork.Need, s.Fork.Child)
 		case s.Fork == nil && (s.At < 0 || int(s.At) >= len(n.stations)):
 			return 0, fmt.Errorf("step %d: there is no station %d", i+1, s.At)
 		case s.Amount < 0 || s.Wake < 0 || s.Skip < 0 || i+int(s.Skip) >= len(p):
 			return 0, fmt.Errorf("step %d: amount %d, wake %d, skip %d can't be", i+1, s.Amount, s.Wake, s.Skip)
+		case s.Behind < 0 || s.Divide < 0 || s.Behind > 0 && n.Servers < 1:
+			return 0, fmt.Errorf("step %d: %d servers on, of %d", i+1, s.Behind, n.Servers)
 		case s.Role < 0 || s.Role >= MaxRoles:
 			return 0, fmt.Errorf("step %d: role %d can't be", i+1, s.Role)
 		}
-		takes = takes || s.Amount > 0 || s.Fork != nil
+		takes = takes || s.Amount > 0 || s.Fork != nil && s.Fork.Need > 0
 	}
 	if !takes {
 		return 0, fmt.Errorf("a program of %d steps takes no time: a job would end before it begins", len(p))
@@ -198,11 +212,21 @@ func (n *Network) Program(p Program) (int32, error) {
 	return int32(len(n.programs) - 1), nil
 }
 
+// After makes a program that takes one step more before another program's.
+func (n *Network) After(first Step, program int32) (int32, error) {
+	return n.Program(append(Program{first}, n.programs[program]...))
+}
+
 // Start sends a job on its way at once.
-func (n *Network) Start(program, client, server, key int32) int32 {
+func (n *Network) Start(program, client, server, key int32) {
+	n.StartScaled(program, client, server, key, 1)
+}
+
+// StartScaled is Start for a job whose Scaled steps are so many times as large.
+func (n *Network) StartScaled(program, client, server, key int32, factor float64) {
 	job := n.make(program, client, server, key)
+	n.jobs[job].Factor = factor
 	n.enter(job)
-	return job
 }
 
 func (n *Network) make(program, client, server, key int32) int32 {
@@ -232,13 +256,7 @@ func (n *Network) enter(job int32) {
 		n.fork(job, s.Fork)
 		return
 	}
-	at := s.At
-	switch s.By {
-	case ClientHost:
-		at += ID(j.Client)
-	case ServerHost:
-		at += ID(j.Server)
-	}
+	at := s.At + ID(s.host(j, n.Servers))
 	now := n.Engine.Now()
 	j.at, j.arrived = at, now
 	station := n.stations[at]
@@ -249,8 +267,31 @@ func (n *Network) enter(job int32) {
 	if s.Noise != nil {
 		amount = s.Noise.spread(amount, n.Random)
 	}
+	if s.Scaled {
+		amount = int64(float64(amount)*j.Factor + 0.5)
+	}
 	station.arrive(job, amount, s)
 }
+
+// host is the place in a row of stations.
+func (s *Step) host(j *Job, servers int32) int32 {
+	host := int32(0)
+	switch s.By {
+	case ClientHost:
+		host = j.Client
+	case ServerHost:
+		if host = j.Server; s.Behind > 0 {
+			host = (host + s.Behind) % servers
+		}
+	}
+	if s.Divide > 1 {
+		host /= s.Divide
+	}
+	return host
+}
+
+// Program is the number of the program that a job follows.
+func (j *Job) Program() int32 { return j.program }
 
 // leave ends a job's visit; it goes on behind so many steps that are left out.
 func (n *Network) leave(job int32, skip int32) {
@@ -275,7 +316,12 @@ func (n *Network) fork(job int32, f *Fork) {
 		}
 		child := n.make(f.Child, parent.Client, server, parent.Key)
 		n.jobs[child].parent, n.jobs[child].parentLife = job, parent.life
+		n.jobs[child].Factor = parent.Factor
 		n.enter(child)
+	}
+	if f.Need == 0 {
+		n.jobs[job].step++
+		n.enter(job)
 	}
 }
 
@@ -297,6 +343,9 @@ func (n *Network) finish(job int32) {
 		n.enter(j.parent)
 	}
 }
+
+// Stations is how many there are.
+func (n *Network) Stations() int { return len(n.stations) }
 
 // Station gives a station's books as of now.
 func (n *Network) Station(id ID) Books {

@@ -45,18 +45,14 @@ func (d *Noise) Mean() float64 {
 	return sum / float64(len(d.factors))
 }
 
-// Scaled gives the distribution with all factors multiplied.
-func (d *Noise) Scaled(by float64) *Noise {
-	scaled := &Noise{factors: slices.Clone(d.factors)}
-	for i := range scaled.factors {
-		scaled.factors[i] *= by
+// Factor draws a factor.
+func (d *Noise) Factor(random *rand.Rand) float64 {
+	if d.exponential {
+		return random.ExpFloat64()
 	}
-	return scaled
+	return d.factors[random.IntN(len(d.factors))]
 }
 
 func (d *Noise) spread(amount int64, random *rand.Rand) int64 {
-	if d.exponential {
-		return int64(float64(amount)*random.ExpFloat64() + 0.5)
-	}
-	return int64(float64(amount)*d.factors[random.IntN(len(d.factors))] + 0.5)
+	return int64(float64(amount)*d.Factor(random) + 0.5)
 }

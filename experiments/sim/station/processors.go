@@ -15,28 +15,42 @@ type Scheduling struct {
 	SwitchNS int64
 	// MigrateNS is what a job pays that goes on at another core than before.
 	MigrateNS int64
+	// ByRole lets a core that is free take the next job of the role that it had
+	// last, before one of another: threads of a process take what waits for them
+	// without a switch. A job of another role pays its Wake then, as it does where a
+	// core is idle. StreakNS is how long a core stays with a role while others wait.
+	ByRole   bool
+	StreakNS int64
 }
 
 // MaxCores is how many cores a host can have.
 const MaxCores = 256
 
 // Processors are the cores of a host. Soft interrupts go before processes and
-// take a core from one if none is idle; processes wait in one run queue and take
-// turns in slices.
+// take a core from one if none is idle; processes wait in a run queue and take
+// turns in slices, each role in a queue of its own where a core prefers its last.
 type Processors struct {
 	basis
 	scheduling Scheduling
 	cores      []core
 	idle       int
-	soft, run  line
+	soft       line
+	run        [MaxRoles]line
+	waiting    int // in all of run
+	came       int64
 	victim     int
+	held       int // core whose job is just leaving, or none
 }
+
+const none = -1
 
 type core struct {
 	now     waiter
 	busy    bool
 	since   int64
 	version int32
+	role    int8  // of its last job
+	streak  int64 // since when it is with that role
 }
 
 // NewProcessors returns a host's processors.
@@ -47,13 +61,15 @@ func NewProcessors(s Scheduling) (*Processors, error) {
 	if s.SliceNS < 0 || s.SwitchNS < 0 || s.MigrateNS < 0 {
 		return nil, fmt.Errorf("a host's slice of %d ns, switch of %d ns and migration of %d ns must not be negative", s.SliceNS, s.SwitchNS, s.MigrateNS)
 	}
-	return &Processors{scheduling: s, cores: make([]core, s.Cores), idle: s.Cores}, nil
+	return &Processors{scheduling: s, cores: make([]core, s.Cores), idle: s.Cores, held: none}, nil
 }
 
 func (p *Processors) arrive(job int32, amount int64, step *Step) {
-	w := waiter{job, amount, step}
+	w := waiter{job: job, amount: amount, step: step}
 	switch {
-	case p.idle > 0:
+	case step.Stays && p.keeps():
+		p.start(p.held, w)
+	case p.idle > 0 && p.waiting == 0:
 		if step.Wake > 0 {
 			w.amount += step.Wake
 			p.n.Wakes++
@@ -62,8 +78,32 @@ func (p *Processors) arrive(job int32, amount int64, step *Step) {
 	case step.Soft:
 		p.interrupt(w)
 	default:
-		p.run.push(w)
+		p.queue(w, false)
 	}
+}
+
+// keeps says whether the job that is just leaving a core may go on there.
+func (p *Processors) keeps() bool {
+	if p.held == none || p.cores[p.held].busy {
+		return false
+	}
+	return p.waiting == 0 || p.scheduling.StreakNS == 0 || p.n.Engine.Now()-p.cores[p.held].streak < p.scheduling.StreakNS
+}
+
+// queue lets a process wait, in front of its role's others or behind them.
+func (p *Processors) queue(w waiter, front bool) {
+	role := int8(0)
+	if p.scheduling.ByRole {
+		role = w.step.Role
+	}
+	p.waiting++
+	if front {
+		p.run[role].pushFront(w)
+		return
+	}
+	p.came++
+	w.order = p.came
+	p.run[role].push(w)
 }
 
 // idleCore gives an idle core: the job's last one, if that is idle.
@@ -88,7 +128,7 @@ func (p *Processors) interrupt(w waiter) {
 			continue
 		}
 		p.account(c)
-		p.run.pushFront(c.now)
+		p.queue(c.now, true)
 		c.busy = false
 		p.idle++
 		p.start(p.victim, w)
@@ -104,6 +144,9 @@ func (p *Processors) start(i int, w waiter) {
 		w.amount += p.scheduling.MigrateNS
 	}
 	j.core = int32(i)
+	if !w.step.Soft && c.role != w.step.Role {
+		c.role, c.streak = w.step.Role, p.n.Engine.Now()
+	}
 	c.now, c.busy = w, true
 	p.idle--
 	p.turn(i)
@@ -140,7 +183,7 @@ func (p *Processors) Handle(_ *engine.Engine, event engine.Event) {
 	}
 	p.account(c)
 	done := c.now
-	if done.amount > 0 && p.run.count+p.soft.count == 0 {
+	if done.amount > 0 && p.waiting+p.soft.count == 0 {
 		p.turn(int(event.Job))
 		return
 	}
@@ -148,11 +191,15 @@ func (p *Processors) Handle(_ *engine.Engine, event engine.Event) {
 	p.idle++
 	if done.amount > 0 {
 		done.amount += p.scheduling.SwitchNS
-		p.run.push(done)
+		p.queue(done, false)
 	}
-	p.next(int(event.Job))
 	if done.amount <= 0 {
+		p.held = int(event.Job)
 		p.n.leave(done.job, 0)
+		p.held = none
+	}
+	if !p.cores[event.Job].busy {
+		p.next(int(event.Job))
 	}
 }
 
@@ -161,7 +208,33 @@ func (p *Processors) next(i int) {
 	switch {
 	case p.soft.count > 0:
 		p.start(i, p.soft.pop())
-	case p.run.count > 0:
-		p.start(i, p.run.pop())
+	case p.waiting > 0:
+		role := p.choose(&p.cores[i])
+		p.waiting--
+		w := p.run[role].pop()
+		if p.scheduling.ByRole && w.step.Role != p.cores[i].role && w.step.Wake > 0 {
+			w.amount += w.step.Wake
+			p.n.Wakes++
+		}
+		p.start(i, w)
 	}
+}
+
+// choose gives the role whose queue a core takes its next job from: its last one,
+// or else the one that has waited longest.
+func (p *Processors) choose(c *core) int {
+	if !p.scheduling.ByRole {
+		return 0
+	}
+	stays := p.scheduling.StreakNS == 0 || p.n.Engine.Now()-c.streak < p.scheduling.StreakNS
+	if stays && p.run[c.role].count > 0 {
+		return int(c.role)
+	}
+	oldest := -1
+	for role := range p.run {
+		if p.run[role].count > 0 && (oldest < 0 || p.run[role].first().order < p.run[oldest].first().order) {
+			oldest = role
+		}
+	}
+	return oldest
 }

@@ -111,7 +111,7 @@ func (in *Inquiry) About(p Pair, m results.Metric) Question {
 	q := Question{Metric: m, Baseline: p.Baseline.Sample(m), Treatment: p.Treatment.Sample(m), Interleaved: true}
 	plan, _ := in.run.Experiment(p.Treatment.Experiment)
 	if plan.Sequential != nil && p.Treatment.Source == results.SourceMeasured {
-		q.Look = lookAt(plan.Sequential, min(p.Baseline.repetitions(), p.Treatment.repetitions()))
+		q.Look = lookAt(plan.Sequential, min(p.Baseline.repetitions(plan.Repetitions), p.Treatment.repetitions(plan.Repetitions)))
 		if !m.Exact && q.Look.Number > 0 {
 			q.Baseline, q.Treatment = common(q.Baseline, q.Treatment, q.Look.Repetitions)
 		}
@@ -134,12 +134,15 @@ func common(a, b Sample, first int) (Sample, Sample) {
 	return keep(a, b), keep(b, a)
 }
 
-// repetitions is how many a cell has had, whatever came of them.
-func (g Group) repetitions() int {
+// repetitions is how many of the planned ones a cell has had, whatever came of them.
+// Trials that count copies have numbers behind these.
+func (g Group) repetitions(planned int) int {
 	most := 0
 	for _, list := range [][]results.Record{g.Records, g.Rejected} {
 		for i := range list {
-			most = max(most, list[i].Repetition+1)
+			if n := list[i].Repetition + 1; n <= planned {
+				most = max(most, n)
+			}
 		}
 	}
 	return most

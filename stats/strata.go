@@ -157,6 +157,16 @@ func (q Question) byPlacement() []PlacementComparison {
 	return list
 }
 
+// Within splits a question by placement, for comparisons whose answer depends on it.
+func (q Question) Within() (placements []string, questions []Question) {
+	for _, s := range strata(q.Baseline, q.Treatment) {
+		part := q
+		part.Baseline, part.Treatment = s.baseline, s.treatment
+		placements, questions = append(placements, s.placement), append(questions, part)
+	}
+	return placements, questions
+}
+
 // shuffles is how many times ratios are dealt to placements at random.
 const shuffles = 4000
 

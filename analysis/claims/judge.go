@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"waggle/results"
 	"waggle/stats"
@@ -54,7 +55,7 @@ type PairOutcome struct {
 
 // Judge gives every claim its verdict from one run.
 func (c *Catalogue) Judge(run *results.Run) []Outcome {
-	j := judge{catalogue: c, run: run, groups: map[string][]stats.Group{}, noise: map[string]*stats.Noise{}}
+	j := judge{catalogue: c, run: run, inquiry: stats.NewInquiry(run), groups: map[string][]stats.Group{}}
 	outcomes := make([]Outcome, len(c.Claims))
 	for i, claim := range c.Claims {
 		outcomes[i] = j.claim(claim)
@@ -65,8 +66,8 @@ func (c *Catalogue) Judge(run *results.Run) []Outcome {
 type judge struct {
 	catalogue *Catalogue
 	run       *results.Run
+	inquiry   *stats.Inquiry
 	groups    map[string][]stats.Group // by experiment
-	noise     map[string]*stats.Noise  // by experiment and metric, nil if not known
 }
 
 func (j *judge) claim(c Claim) Outcome {
@@ -165,7 +166,8 @@ func (j *judge) comparison(t Test) TestOutcome {
 	return o.decideEvery(t)
 }
 
-// compare judges all pairs of a test together. Each claim is a question of its
+// compare judges all pairs of a test together; a pair whose answer depends on where
+// the roles run, in each placement. Each claim is a question of its
 // own, so they are not corrected for one another.
 func (j *judge) compare(pairs []stats.Pair, metric string, differIn []string) []PairOutcome {
 	m, err := results.MetricNamed(metric)
@@ -174,26 +176,21 @@ func (j *judge) compare(pairs []stats.Pair, metric string, differIn []string) []
 	}
 	questions := make([]stats.Question, len(pairs))
 	for i, p := range pairs {
-		questions[i] = stats.Question{Metric: m, Baseline: p.Baseline.Sample(m), Treatment: p.Treatment.Sample(m),
-			Interleaved: true, Noise: j.noiseOf(p.Baseline.Experiment, m)}
+		questions[i] = j.inquiry.About(p, m)
 	}
-	outcomes := make([]PairOutcome, len(pairs))
+	var outcomes []PairOutcome
 	for i, c := range stats.Judge(questions) {
-		outcomes[i] = PairOutcome{Cell: pairs[i].Treatment.Cell.Without(differIn...).String(), Comparison: c}
+		cell := pairs[i].Treatment.Cell.Without(differIn...).String()
+		if c.Verdict != stats.Depends {
+			outcomes = append(outcomes, PairOutcome{Cell: cell, Comparison: c})
+			continue
+		}
+		placements, parts := questions[i].Within()
+		for k, part := range stats.Judge(parts) {
+			outcomes = append(outcomes, PairOutcome{Cell: strings.TrimSpace(cell + " roles=" + placements[k]), Comparison: part})
+		}
 	}
 	return outcomes
-}
-
-func (j *judge) noiseOf(experiment string, m results.Metric) *stats.Noise {
-	key := experiment + " " + m.Name
-	noise, known := j.noise[key]
-	if !known {
-		if n, ok := stats.NoiseOf(j.run, experiment, m); ok {
-			noise = &n
-		}
-		j.noise[key] = noise
-	}
-	return noise
 }
 
 // decideBest lets the pair with the largest effect in the expected direction

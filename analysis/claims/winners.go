@@ -43,7 +43,7 @@ func (j *judge) winners(t Test) TestOutcome {
 	if told == 0 {
 		return o.decide(NotTestable, o.Pairs[0].Reason)
 	}
-	reason := fmt.Sprintf("no eBPF path is better in %d of %d cells; %d more could not be told", notBetter, told, len(pairs)-told)
+	reason := fmt.Sprintf("no eBPF path is better in %d of %d cells; %d more could not be told", notBetter, told, len(o.Pairs)-told)
 	if float64(notBetter) < w.AtLeast*float64(told) {
 		return o.decide(NotReproduced, reason)
 	}

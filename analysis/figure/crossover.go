@@ -104,7 +104,7 @@ func (s *selection) panelLevels() []any {
 
 // contests finds every square's winner, and judges all of them together.
 func (s *selection) contests(m results.Metric, columns []any) []contest {
-	noise := s.noise(m)
+	in := stats.NewInquiry(s.run)
 	var contests []contest
 	var questions []stats.Question
 	var asked []int
@@ -120,8 +120,7 @@ func (s *selection) contests(m results.Metric, columns []any) []contest {
 			default:
 				c.winner, c.runnerUp = ranked[0].name, ranked[1].name
 				asked = append(asked, len(contests))
-				questions = append(questions, stats.Question{Metric: m, Noise: noise, Interleaved: true,
-					Treatment: ranked[0].groups[0].Sample(m), Baseline: ranked[1].groups[0].Sample(m)})
+				questions = append(questions, in.About(stats.Pair{Baseline: ranked[1].groups[0], Treatment: ranked[0].groups[0]}, m))
 			}
 			contests = append(contests, c)
 		}
@@ -135,14 +134,6 @@ func (s *selection) contests(m results.Metric, columns []any) []contest {
 		}
 	}
 	return contests
-}
-
-// noise is that of the experiment, nil if it isn't known.
-func (s *selection) noise(m results.Metric) *stats.Noise {
-	if n, ok := stats.NoiseOf(s.run, s.experiment.Name, m); ok {
-		return &n
-	}
-	return nil
 }
 
 // ranking sorts what was measured in a square, the best first. The floor takes

@@ -194,7 +194,7 @@ func (s *selection) shareOf(baseline string, g stats.Group, m results.Metric) (s
 	pairs := stats.PairUp(s.groups, results.Cell{s.spec.Series: baseline}, results.Cell{s.spec.Series: level})
 	for _, pair := range pairs {
 		if pair.Treatment.Cell.String() == g.Cell.String() && pair.Treatment.Source == g.Source {
-			answer := stats.Judge([]stats.Question{{Metric: m, Baseline: pair.Baseline.Sample(m), Treatment: pair.Treatment.Sample(m), Interleaved: true}})[0]
+			answer := stats.Judge([]stats.Question{stats.NewInquiry(s.run).About(pair, m)})[0]
 			if answer.Ratio != nil {
 				return *answer.Ratio, true
 			}

@@ -8,6 +8,7 @@ import (
 
 	"waggle/analysis/figure"
 	"waggle/results"
+	"waggle/results/stockkernel"
 	"waggle/stats"
 )
 
@@ -36,10 +37,10 @@ type place struct {
 // conclude compares the series of a figure with its baseline, all comparisons
 // of the figure judged together. It returns what to know before believing it.
 func (f *Figure) conclude(run *results.Run) (warnings []string) {
-	if f.Spec.Kind == "crossover" || f.Spec.Kind == "floor-ratio" {
+	if slices.Contains([]string{"crossover", "floor-ratio", "tornado"}, f.Spec.Kind) {
 		return nil // these find their own words
 	}
-	c := comparer{run: run, figure: f.Figure, metric: f.Metrics[0]}
+	c := comparer{run: run, figure: f.Figure, metric: stockkernel.Complete(f.Metrics[0])}
 	contests := c.contests()
 	for _, contest := range contests {
 		f.strength = max(f.strength, contest.largest(stats.Better), contest.largest(stats.Worse))
@@ -178,17 +179,11 @@ func describe(g stats.Group, factors []string) string {
 }
 
 func (c *comparer) judge(contests []contest) {
-	var noise *stats.Noise
-	if n, ok := stats.NoiseOf(c.run, c.figure.Experiment.Name, c.metric); ok {
-		noise = &n
-	}
+	in := stats.NewInquiry(c.run)
 	var questions []stats.Question
 	for _, contest := range contests {
 		for _, p := range contest.places {
-			questions = append(questions, stats.Question{
-				Metric: c.metric, Baseline: p.pair.Baseline.Sample(c.metric), Treatment: p.pair.Treatment.Sample(c.metric),
-				Interleaved: true, Noise: noise,
-			})
+			questions = append(questions, in.About(p.pair, c.metric))
 		}
 	}
 	answers := stats.Judge(questions)
@@ -215,7 +210,7 @@ func (c *comparer) sentences(contests []contest) []Sentence {
 // win first and the highest loss last, from those that were not.
 func (c *comparer) byStrength(contests []contest) (decided, open []contest) {
 	for _, contest := range contests {
-		if won, lost := contest.largest(stats.Better), contest.largest(stats.Worse); won > 0 || lost > 0 {
+		if contest.largest(stats.Better) > 0 || contest.largest(stats.Worse) > 0 || contest.largest(stats.Depends) > 0 {
 			decided = append(decided, contest)
 		} else {
 			open = append(open, contest)
@@ -314,12 +309,40 @@ func (c *comparer) text(contest contest, many bool) string {
 	where := func(chosen []place) string { return c.where(contest.places, chosen) }
 	add(stats.Better, func(p []place) string { return "wins" + where(p) + ", " + c.by(p) })
 	add(stats.Worse, func(p []place) string { return "loses" + where(p) + ", " + c.by(p) })
+	add(stats.Depends, func(p []place) string {
+		return "depends on where the roles run" + where(p) + ": " + c.byPlacement(p)
+	})
 	add(stats.NoDifference, func(p []place) string { return makes + " " + noDifference(p[0]) + where(p) })
 	add(stats.Undecided, func(p []place) string { return is + " undecided" + where(p) + " (" + reasons(p) + ")" })
 	if reason, ok := anyUnsupported(contest.places); ok {
 		parts = append(parts, is+" not supported on this machine ("+reason+")")
 	}
 	return strings.Join(parts, "; ") + "."
+}
+
+// byPlacement gives the ratio of each placement, at each place.
+func (c *comparer) byPlacement(places []place) string {
+	var parts []string
+	for _, p := range places {
+		var placements []string
+		for _, in := range p.comparison.ByPlacement {
+			placements = append(placements, in.Placement+" "+times(c.towards(in.Ratio)))
+		}
+		text := strings.Join(placements, ", ")
+		if len(places) > 1 && p.x != nil {
+			text += " at " + figure.PlaceText(c.figure.Spec.X, p.x)
+		}
+		parts = append(parts, text)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// towards turns a ratio so that above 1 is better.
+func (c *comparer) towards(r stats.Interval) stats.Interval {
+	if c.metric.HigherBetter {
+		return r
+	}
+	return stats.Interval{Value: 1 / r.Value, Low: 1 / r.High, High: 1 / r.Low}
 }
 
 func noDifference(p place) string {
@@ -425,6 +448,9 @@ func (c *comparer) by(places []place) string {
 		return fmt.Sprintf("by %s (%s instead of %s)", times(high.ratio), figure.ThreeDigits(c.Treatment.Median), figure.ThreeDigits(c.Baseline.Median))
 	}
 	if len(wins) == 1 || times(low.ratio) == times(high.ratio) {
+		if len(wins) == 1 && len(high.comparison.ByPlacement) > 0 {
+			return "by " + times(high.ratio) + " (" + c.byPlacement([]place{high.place}) + ")"
+		}
 		return "by " + times(high.ratio)
 	}
 	return "by " + times(low.ratio) + at(low) + " to " + times(high.ratio) + at(high)

@@ -17,9 +17,18 @@ const MaxRuns = 500
 // History is how every metric of every cell went through the runs of many
 // commits.
 type History struct {
-	Trends []Trend `json:"trends"`
+	// Runs are all that were looked at, oldest first.
+	Runs   []RunOfHistory `json:"runs"`
+	Trends []Trend        `json:"trends"`
 	// Warnings are to be shown with the trends.
 	Warnings []string `json:"warnings"`
+}
+
+// RunOfHistory is a run, with the commit that it ran.
+type RunOfHistory struct {
+	Run    string    `json:"run"`
+	Commit string    `json:"commit"`
+	Start  time.Time `json:"start"`
 }
 
 // Trend is one metric of one cell through time.
@@ -89,6 +98,9 @@ func Follow(runs []*results.Run) History {
 	h := History{Trends: gather(runs), Warnings: []string{}}
 	for i := range h.Trends {
 		h.Trends[i].findChanges()
+	}
+	for _, run := range runs {
+		h.Runs = append(h.Runs, RunOfHistory{run.Plan.Run, run.Environment.Commit, run.Plan.Start})
 	}
 	if len(runs) < 2*fewestPoints {
 		h.Warnings = append(h.Warnings, fmt.Sprintf("%d runs: a change of a timing is only found among %d or more", len(runs), 2*fewestPoints))

@@ -17,6 +17,8 @@ func regressCommand() *cli.Command {
 waggle regress DIR                     compares the levels base and head of the factor
                                        "revision" in one run, timings too
 waggle regress --history DIR           follows the runs in DIR through time
+waggle regress --history DIR --html FILE --commit-url ADDRESS
+                                       the same as a web page, for a branch of pages
 
 Exits with 1 if head is worse in any cell, if it did not measure all that base did, if
 nothing could be compared, or if a trend of the history got worse, and names what it was.`,
@@ -26,6 +28,9 @@ nothing could be compared, or if a trend of the history got worse, and names wha
 			&cli.StringFlag{Name: "head", Usage: "run `DIR`ectory of the revision in question"},
 			&cli.StringFlag{Name: "history", Usage: "`DIR`ectory of run directories, one a commit"},
 			&cli.StringFlag{Name: "graphs", Usage: "write the history's trends to `DIR` as SVG"},
+			&cli.PathFlag{Name: "html", Usage: "write the history to `FILE` as one web page"},
+			&cli.StringFlag{Name: "commit-url", Usage: "`ADDRESS` of commits, for the page's links; \"{commit}\" in it, or its end, is the place of the name"},
+			&cli.PathFlag{Name: "commits", Usage: "`FILE` with all commits of the history, one a line, oldest first (git log --reverse --format=%H): those without a run are gaps in the page"},
 			jsonFlag(),
 			&cli.BoolFlag{Name: "markdown", Usage: "print Markdown for a comment on a change"},
 		},
@@ -35,8 +40,8 @@ nothing could be compared, or if a trend of the history got worse, and names wha
 				return usagef("give --json or --markdown, not both")
 			case c.IsSet("history"):
 				return followHistory(c)
-			case c.IsSet("graphs"):
-				return usagef("--graphs goes with --history")
+			case c.IsSet("graphs"), c.IsSet("html"), c.IsSet("commit-url"), c.IsSet("commits"):
+				return usagef("--graphs, --html, --commit-url and --commits go with --history")
 			}
 			return compareRevisions(c)
 		},
@@ -83,6 +88,9 @@ func followHistory(c *cli.Context) error {
 	if c.NArg() > 0 || c.IsSet("base") || c.IsSet("head") {
 		return usagef("--history takes one directory and nothing else")
 	}
+	if !c.IsSet("html") && (c.IsSet("commit-url") || c.IsSet("commits")) {
+		return usagef("--commit-url and --commits go with --html")
+	}
 	runs, err := regress.OpenHistory(c.String("history"))
 	if err != nil {
 		return err
@@ -93,6 +101,11 @@ func followHistory(c *cli.Context) error {
 			return err
 		}
 	}
+	if file := c.Path("html"); file != "" {
+		if err := writeHistoryPage(c, history, file); err != nil {
+			return err
+		}
+	}
 	if err := printReport(c, history); err != nil {
 		return err
 	}
@@ -100,6 +113,27 @@ func followHistory(c *cli.Context) error {
 		return cli.Exit("", exitFailed)
 	}
 	return nil
+}
+
+func writeHistoryPage(c *cli.Context, history regress.History, file string) error {
+	options := regress.PageOptions{CommitURL: c.String("commit-url")}
+	if options.CommitURL != "" {
+		if err := regress.CheckCommitURL(options.CommitURL); err != nil {
+			return usagef("--commit-url: %v", err)
+		}
+	}
+	if list := c.Path("commits"); list != "" {
+		commits, err := regress.ReadCommits(list)
+		if err != nil {
+			return err
+		}
+		options.Commits = commits
+	}
+	page, err := history.Page(options)
+	if err != nil {
+		return err
+	}
+	return results.WriteFile(file, page)
 }
 
 // printReport writes a report in the form that was asked for.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
@@ -94,6 +95,17 @@ func (b *Browser) Do(steps ...chromedp.Action[chromedp.Void]) {
 func (b *Browser) Open(url string, width int64) {
 	b.t.Helper()
 	b.Do(chromedp.EmulateViewport(width, 800), chromedp.Navigate(url))
+}
+
+// Media lets pages believe that they are shown on a medium, "screen" or "print", by
+// people who prefer a colour scheme, "light" or "dark".
+func (b *Browser) Media(medium, scheme string) {
+	b.t.Helper()
+	b.Do(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+			Media: medium, Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+		return err
+	}))
 }
 
 // Look asks the page in JavaScript, and waits for an answer that is promised.

@@ -48,6 +48,29 @@ func Open(dir string) (*Run, error) {
 	return run, nil
 }
 
+// Decode reads a run from the contents of its files, as strictly as Open.
+func Decode(plan, environment, records []byte) (*Run, error) {
+	run := &Run{}
+	if err := decodeStrict(plan, &run.Plan); err != nil {
+		return nil, fmt.Errorf("%s: %w", PlanFile, err)
+	}
+	if err := run.Plan.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", PlanFile, err)
+	}
+	if err := decodeStrict(environment, &run.Environment); err != nil {
+		return nil, fmt.Errorf("%s: %w", EnvironmentFile, err)
+	}
+	if err := run.Environment.check(); err != nil {
+		return nil, fmt.Errorf("%s: %w", EnvironmentFile, err)
+	}
+	var parsed recordParser
+	if _, err := parsed.read(bytes.NewReader(records), RecordsFile, run.Plan); err != nil {
+		return nil, err
+	}
+	run.Records = parsed.sorted()
+	return run, nil
+}
+
 // Experiment gives the plan of an experiment by name.
 func (r *Run) Experiment(name string) (PlannedExperiment, bool) {
 	return r.Plan.experiment(name)

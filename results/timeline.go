@@ -2,6 +2,7 @@ package results
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -69,4 +70,21 @@ func (t *Timeline) check() error {
 			len(t.Operations), len(t.SlowestSeconds), MaxSlices)
 	}
 	return nil
+}
+
+// Stalls finds the stalls of a trial. What an operation usually takes is the
+// trial's median latency or, if that is not known, the median of the slices'
+// longest.
+func (r *Record) Stalls() []Stall {
+	if r.Timeline == nil {
+		return nil
+	}
+	if r.Latency != nil {
+		return r.Timeline.Stalls(r.Latency.P50)
+	}
+	longest := slices.DeleteFunc(slices.Sorted(slices.Values(r.Timeline.SlowestSeconds)), func(s float64) bool { return s == 0 })
+	if len(longest) == 0 {
+		return nil
+	}
+	return r.Timeline.Stalls(longest[len(longest)/2])
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"waggle/results"
+	"waggle/results/stockkernel"
 	"waggle/stats"
 )
 
@@ -35,9 +36,10 @@ const unattributed = "not attributed"
 // copyBars stacks the copies per payload byte by direction, and within a
 // direction by role.
 func copyBars(s *selection) (*chart, error) {
-	m := metricNamed(results.CopiesPerByte)
+	m := stockkernel.Complete(metricNamed(results.CopiesPerByte))
 	roles := s.copyRoles()
 	var used []string
+	borrowed := false
 	plots, err := barPanels(s, quantityOf(m), func(_ series, g stats.Group) (barRow, bool) {
 		total := stats.Summarize(g.Sample(m))
 		row := barRow{value: total.Median}
@@ -50,6 +52,10 @@ func copyBars(s *selection) (*chart, error) {
 				}
 			}
 		}
+		if more := stats.Summarize(g.Sample(stockKernelCopies)); more.Median >= leastBorrowed {
+			row.segments = append(row.segments, segment{borrowedFill, more.Median})
+			borrowed = true
+		}
 		if len(row.segments) == 0 {
 			row.segments = []segment{{filling{black, noHatch}, 0}}
 		}
@@ -59,6 +65,10 @@ func copyBars(s *selection) (*chart, error) {
 		return nil, err
 	}
 	c := &chart{metrics: copyMetrics(s), grid: plots, legend: copyLegend(roles, used)}
+	if borrowed {
+		c.legend = append(c.legend, legendEntry{name: "inside a stock kernel", fill: &borrowedFill})
+		c.caption = append(c.caption, "Inside a stock kernel: counted on "+stockkernel.Source()+", in a virtual machine, as this kernel can't count them.")
+	}
 	switch blind := s.kernelBlind(m); {
 	case len(blind) == len(s.names):
 		c.warnings = append(c.warnings, "Copies inside the kernel were not counted.")
@@ -69,17 +79,30 @@ func copyBars(s *selection) (*chart, error) {
 	return c, nil
 }
 
+// stockKernelCopies are the copies a byte that a stock kernel counted inside itself, for
+// records whose own kernel could not.
+var stockKernelCopies = results.Metric{Name: "stock_kernel_copies", Unit: "copies/B", Label: "inside a stock kernel", Exact: true, Of: stockkernel.Added}
+
+// borrowedFill shows what was counted on another kernel.
+var borrowedFill = filling{paleGreen, crossHatch}
+
+// leastBorrowed is the least that is drawn of them: below are packet headers.
+const leastBorrowed = 0.005
+
 // copyMetrics are the columns of the table.
 func copyMetrics(s *selection) []results.Metric {
 	names := []string{results.CopiesPerByte, results.UserToKernelPerByte, results.KernelToUserPerByte,
 		results.InKernelPerByte, results.InUserPerByte}
 	var metrics []results.Metric
 	for _, name := range names {
-		if m := metricNamed(name); s.drawable(m) {
+		if m := stockkernel.Complete(metricNamed(name)); s.drawable(m) {
 			m.Label = m.Label[strings.LastIndex(m.Label, ",")+1:] // the first column says of what
 			m.Label = strings.TrimSpace(m.Label)
 			metrics = append(metrics, m)
 		}
+	}
+	if s.drawable(stockKernelCopies) {
+		metrics = append(metrics, stockKernelCopies)
 	}
 	return metrics
 }
@@ -161,13 +184,14 @@ func copyLegend(roles, used []string) []legendEntry {
 	return entries
 }
 
-// kernelBlind names the series whose ledger couldn't see inside the kernel.
+// kernelBlind names the series whose ledger couldn't see inside the kernel, and for
+// which no stock kernel was asked.
 func (s *selection) kernelBlind(m results.Metric) []string {
 	inKernel := metricNamed(results.InKernelPerByte)
 	var blind []string
 	for _, g := range s.groups {
 		name := s.seriesName(g)
-		if len(g.Sample(m)) > 0 && len(g.Sample(inKernel)) == 0 && !slices.Contains(blind, name) {
+		if len(g.Sample(m)) > 0 && len(g.Sample(inKernel)) == 0 && len(g.Sample(stockKernelCopies)) == 0 && !slices.Contains(blind, name) {
 			blind = append(blind, name)
 		}
 	}

@@ -49,6 +49,8 @@ type Figure struct {
 	// Findings are what the picture says that a plain comparison of its series
 	// doesn't, a sentence each.
 	Findings []string
+	// Moves are what a figure of kind tornado shows.
+	Moves []Move
 	// Warnings are about the data. They stand in the picture too.
 	Warnings []string
 	// MinRepetitions and MaxRepetitions are the fewest and most valid
@@ -76,6 +78,7 @@ type chart struct {
 	// caption is what the picture needs to be understood.
 	caption  []string
 	findings []string
+	moves    []Move
 	// table is the figure in numbers, empty for the usual one: a row a group, a
 	// column a metric.
 	table Table
@@ -102,6 +105,7 @@ var kinds = map[string]struct {
 	"copies":               {"copies per payload byte by direction and role", copyBars, false},
 	"lookup-cost":          {"what one lookup costs: time, CPU, system calls", costDots, true},
 	"floor-ratio":          {"share of the floor control's throughput that each path reaches", floorRatio, false},
+	"tornado":              {"how far each setting of the machine moves a path's result, beside how far the path does", tornado, false},
 	"crossover":            {"which path wins for which x and panel level, and by how much", crossover, false},
 }
 
@@ -196,7 +200,7 @@ func drawOne(run *results.Run, experiment results.PlannedExperiment, spec result
 	}
 	f := &Figure{
 		Name: name, Experiment: experiment, Spec: spec, Metrics: c.metrics,
-		Table: c.table, Alt: c.alt, Findings: c.findings, Warnings: append(s.warnings(c.metrics), c.warnings...),
+		Table: c.table, Alt: c.alt, Findings: c.findings, Moves: c.moves, Warnings: append(s.warnings(c.metrics), c.warnings...),
 	}
 	f.MinRepetitions, f.MaxRepetitions = s.repetitions(c.metrics[0])
 	if len(f.Table.Rows) == 0 {

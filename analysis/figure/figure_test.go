@@ -456,3 +456,41 @@ func TestAFigureThatCannotBeDrawnDoesNotTakeTheOthersAlong(t *testing.T) {
 	require.NoError(t, WriteAll(pictures(t), figures))
 	require.False(t, Skipped{Reason: ErrNoData}.Failed())
 }
+
+func TestTimelinesShowWhereTrialsStoodStill(t *testing.T) {
+	run := synthetic.Realistic(t)
+	figures, err := DrawTimelines(run)
+	require.NoError(t, err)
+	require.Len(t, figures, 1, "one experiment has time lines")
+	require.NoError(t, WriteAll(pictures(t), figures))
+	checkText(t, figures[0])
+	wellFormed(t, figures[0])
+	counted := CountStalls(run)
+	require.Len(t, counted, 1)
+	require.Regexp(t, `^\d+ of \d+ trials stalled \(\d+ stalls of at least 5\.00 ms and 10 times the median latency\), for up to 200 ms \(.+\)\.$`, counted[0].Text())
+	require.Contains(t, figures[0].Alt, counted[0].Text())
+
+	run.Records = slices.DeleteFunc(run.Records, func(r results.Record) bool { return len(r.Stalls()) > 0 })
+	require.Regexp(t, `^None of \d+ trials stalled\.$`, CountStalls(run)[0].Text())
+	for i := range run.Records {
+		run.Records[i].Timeline = nil
+	}
+	_, err = DrawTimelines(run)
+	require.ErrorIs(t, err, ErrNoData)
+	require.Empty(t, CountStalls(run))
+}
+
+// A setting that moves a path more than the path does is said, and named for the
+// report's opening.
+func TestTornadoNamesWhatMovesMoreThanThePath(t *testing.T) {
+	for _, f := range drawAll(t, synthetic.Realistic(t)) {
+		if f.Spec.Kind != "tornado" {
+			continue
+		}
+		require.Len(t, f.Findings, 1)
+		require.Regexp(t, `^congestion=bbr moves throughput of copy by 0\.\d+× \[.+\], more than the path does \(sockmap, by 2\.\d+× \[.+\]\)\.$`, f.Findings[0])
+		require.Equal(t, map[string][]string{"copy": {"congestion=bbr"}}, f.Outdone())
+		return
+	}
+	t.Fatal("there is no tornado")
+}

@@ -67,6 +67,7 @@ var (
 	purple     = color.RGBA{R: 0xCC, G: 0x79, B: 0xA7, A: 255}
 
 	grey      = color.RGBA{R: 0x59, G: 0x59, B: 0x59, A: 255}
+	paleGreen = color.RGBA{R: 0xB8, G: 0xE4, B: 0xD6, A: 255}
 	paleGrey  = color.RGBA{R: 0xDD, G: 0xDD, B: 0xDD, A: 255}
 	faintGrey = color.RGBA{R: 0xF2, G: 0xF2, B: 0xF2, A: 255}
 )
@@ -205,11 +206,14 @@ func gridLines() *plotter.Grid {
 
 // printable makes a name fit for a picture: characters the font doesn't have
 // become question marks, and what is too long loses its end.
-func printable(s string) string {
+func printable(s string) string { return limited(s, maxLabel) }
+
+// limited is printable for a name of at most so many characters.
+func limited(s string, most int) string {
 	var b strings.Builder
 	n := 0
 	for _, r := range s {
-		if n == maxLabel-1 && len(s) > b.Len()+1 {
+		if n == most-1 && len(s) > b.Len()+1 {
 			b.WriteRune('…')
 			break
 		}

@@ -24,7 +24,7 @@ var styleSheet string
 var pageTemplate = template.Must(template.New("report.html").Funcs(template.FuncMap{
 	"font":  func() template.CSS { return template.CSS(figure.FontCSS()) },
 	"style": func() template.CSS { return template.CSS(styleSheet) },
-	"picture": func(f Figure) (template.HTML, error) {
+	"picture": func(f interface{ InlineSVG() (string, error) }) (template.HTML, error) {
 		svg, err := f.InlineSVG()
 		return template.HTML(svg), err // package figure escapes what it writes
 	},

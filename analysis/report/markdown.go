@@ -17,9 +17,15 @@ func (r *Report) Markdown() []byte {
 	if cost := ledgerCost(r.Environment); cost != "" {
 		fmt.Fprintf(&b, "\nThe copy ledger: %s.\n", cost)
 	}
-	if len(r.InShort) > 0 {
-		fmt.Fprintf(&b, "\n## Does eBPF pay on this machine?\n\nThe best eBPF path against the best of the others, the clearest first:\n\n")
-		writeSentences(&b, r.InShort)
+	if r.Opening.Wide != nil {
+		fmt.Fprintf(&b, "\n## Does eBPF pay on this machine?\n\n")
+		for _, s := range r.Opening.Sentences {
+			fmt.Fprintf(&b, "**%s** %s\n", escape(s.Subject), escape(s.Text))
+		}
+		fmt.Fprintf(&b, "\nThe best eBPF path against the best of the others:\n\n")
+		writeTable(&b, r.Opening.Wide.Table.Header, r.Opening.Wide.Table.Rows)
+		fmt.Fprintf(&b, "\nThe clearest first:\n\n")
+		writeSentences(&b, r.Opening.Details)
 	}
 	for _, e := range r.Experiments {
 		fmt.Fprintf(&b, "\n## %s\n", escape(e.Question))
@@ -29,6 +35,9 @@ func (r *Report) Markdown() []byte {
 			if a.Left > 0 {
 				fmt.Fprintf(&b, "- %d more in %s\n", a.Left, results.ReportFile)
 			}
+		}
+		if e.Stalls != "" {
+			fmt.Fprintf(&b, "\n%s\n", escape(e.Stalls))
 		}
 		for _, f := range e.Figures {
 			writeFigure(&b, f)

@@ -30,8 +30,8 @@ type Report struct {
 	Environment results.Environment
 	// Trials counts the records; Invalid and Unsupported are among them.
 	Trials, Invalid, Unsupported int
-	// InShort says where eBPF pays on this machine and where it doesn't.
-	InShort     []Sentence
+	// Opening says where eBPF pays on this machine and where it doesn't.
+	Opening     opening
 	Experiments []Experiment
 	// Rejected are the cells that gave no numbers in some or all trials.
 	Rejected []Rejected
@@ -60,6 +60,8 @@ type Experiment struct {
 	Name, Question, Effort string
 	Answers                []Answer
 	Figures                []Figure
+	// Stalls says how often trials stood still, "" if they have no time lines.
+	Stalls string
 	// Missing are the figures that couldn't be drawn, with the reason.
 	Missing []string
 }
@@ -90,6 +92,7 @@ func Make(run *results.Run, figures []*figure.Figure, skipped []figure.Skipped) 
 		Run: run.Plan.Run, Start: run.Plan.Start.UTC().Format("2 January 2006, 15:04 UTC"),
 		OrderSeed: run.Plan.OrderSeed, Environment: run.Environment, Trials: len(run.Records),
 	}
+	stalls := figure.CountStalls(run)
 	for _, planned := range run.Plan.Experiments {
 		e := Experiment{Name: planned.Name, Question: planned.Question, Effort: planned.Effort}
 		for _, f := range figures {
@@ -103,11 +106,16 @@ func Make(run *results.Run, figures []*figure.Figure, skipped []figure.Skipped) 
 			}
 		}
 		e.Answers = answers(e.Figures)
+		for _, s := range stalls {
+			if s.Experiment == planned.Name {
+				e.Stalls = s.Text()
+			}
+		}
 		r.Experiments = append(r.Experiments, e)
 		r.addRejected(run, planned.Name)
 	}
 	var err error
-	if r.InShort, err = inShort(run, r.Experiments); err != nil {
+	if r.Opening, err = makeOpening(run, r.Experiments); err != nil {
 		return nil, err
 	}
 	if run.Environment.Dirty {

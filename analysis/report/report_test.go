@@ -112,18 +112,18 @@ func TestTheFirstLinesSayWhereAnotherPathBeatsEBPF(t *testing.T) {
 	r := makeReport(t, sweep(10, 0.01, map[string][]float64{
 		"copy": {1e9, 1e9, 1e9}, "sockmap+copy": {1e9, 2e9, 2e9}, "sockmap+mmap": {0.9e9, 2.5e9, 2.1e9}, "shortcircuit": {8e9, 7e9, 6e9},
 	}))
-	require.Len(t, r.InShort, 1)
-	require.Equal(t, "read:", r.InShort[0].Subject)
-	require.Regexp(t, `^read=sockmap\+copy or sockmap\+mmap against shortcircuit, by throughput: loses at every size, by 2\.\d+× \[.*\] at \S+ \S+ to (8|7)\.\d+× \[.*\] at 4 KiB\.$`, r.InShort[0].Text)
+	require.Len(t, r.Opening.Details, 1)
+	require.Equal(t, "read:", r.Opening.Details[0].Subject)
+	require.Regexp(t, `^read=sockmap\+copy or sockmap\+mmap against shortcircuit, by throughput: loses at every size, by 2\.\d+× \[.*\] at \S+ \S+ to (8|7)\.\d+× \[.*\] at 4 KiB\.$`, r.Opening.Details[0].Text)
 	page := pageOf(t, r)
 	require.Less(t, strings.Index(page, "against shortcircuit, by throughput: loses"), strings.Index(page, "On this machine, against copy"))
 
 	r = makeReport(t, sweep(10, 0.01, map[string][]float64{"copy": {1e9, 1e9, 1e9}, "sockmap+copy": {1e9, 1e9, 1e9}}))
-	require.Equal(t, []Sentence{{"No difference:", "read."}}, r.InShort)
+	require.Equal(t, []Sentence{{"No difference:", "read."}}, r.Opening.Details)
 	r = makeReport(t, sweep(2, 0.01, map[string][]float64{"copy": {1e9, 1e9, 1e9}, "sockmap+copy": {1e9, 1e9, 1e9}}))
-	require.Equal(t, []Sentence{{"Can't be told:", "read."}}, r.InShort)
+	require.Equal(t, []Sentence{{"Can't be told:", "read."}}, r.Opening.Details)
 	r = makeReport(t, sweep(10, 0.01, map[string][]float64{"copy": {1e9, 1e9, 1e9}}))
-	require.Empty(t, r.InShort, "without an eBPF path there is nothing to say about it")
+	require.Empty(t, r.Opening.Details, "without an eBPF path there is nothing to say about it")
 }
 
 func TestNothingIsClaimedBelowTheNoise(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"waggle/analysis/claims"
 	"waggle/analysis/figure"
 	"waggle/results"
+	"waggle/results/stockkernel"
 	"waggle/stats"
 )
 
@@ -20,13 +21,22 @@ type race struct {
 	contest    contest
 }
 
-// inShort gives the report's first lines: where an eBPF path wins and where
-// another path beats it, by how much, the clearest first; and at the end, at
-// once, where nothing can be said.
-func inShort(run *results.Run, experiments []Experiment) ([]Sentence, error) {
+// opening is what a report opens on.
+type opening struct {
+	// Wide and Narrow are the picture of all races; nil without any.
+	Wide, Narrow *figure.Figure
+	// Sentences say what it shows.
+	Sentences []Sentence
+	// Details say where an eBPF path wins and where another path beats it, by how much,
+	// the clearest first; and at the end, at once, where nothing can be said.
+	Details []Sentence
+}
+
+// makeOpening finds what a report opens on.
+func makeOpening(run *results.Run, experiments []Experiment) (o opening, err error) {
 	catalogue, err := claims.Published()
 	if err != nil {
-		return nil, err
+		return o, err
 	}
 	var races []race
 	for _, e := range experiments {
@@ -34,22 +44,33 @@ func inShort(run *results.Run, experiments []Experiment) ([]Sentence, error) {
 			races = append(races, racesOf(run, catalogue, e.Figures[0].Figure)...)
 		}
 	}
-	slices.SortStableFunc(races, func(a, b race) int { return cmp.Compare(b.strength(), a.strength()) })
+	headlines := headlinesOf(races, movedBySettings(experiments))
+	if o.Wide, o.Narrow, err = drawHeadlines(headlines); err != nil {
+		return o, err
+	}
+	o.Sentences = append(summarise(headlines), copiesSentence(run)...)
+	o.Details = details(races)
+	return o, nil
+}
+
+// details says how each race ended, the clearest first.
+func details(races []race) []Sentence {
+	races = slices.SortedStableFunc(slices.Values(races), func(a, b race) int { return cmp.Compare(b.strength(), a.strength()) })
 	var sentences []Sentence
-	var equal, open []string
+	var equal, undecided []string
 	for _, r := range races {
 		name := r.experiment + r.surrounding()
 		switch {
-		case r.strength() >= leastShown:
+		case r.strength() >= leastShown || r.contest.largest(stats.Depends) > 0:
 			sentences = append(sentences, Sentence{Subject: r.experiment + ":", Text: r.text()})
 		case r.open():
-			open = append(open, name)
+			undecided = append(undecided, name)
 		default:
 			equal = append(equal, name)
 		}
 	}
 	sentences = appendList(sentences, "No difference:", equal)
-	return appendList(sentences, "Can't be told:", open), nil
+	return appendList(sentences, "Can't be told:", undecided)
 }
 
 func appendList(sentences []Sentence, subject string, names []string) []Sentence {
@@ -87,7 +108,7 @@ func racesOf(run *results.Run, catalogue *claims.Catalogue, f *figure.Figure) []
 	for _, factor := range claims.PathFactors() {
 		asked := *f
 		asked.Spec.Series = factor
-		c := comparer{run: run, figure: &asked, metric: f.Metrics[0]}
+		c := comparer{run: run, figure: &asked, metric: stockkernel.Complete(f.Metrics[0])}
 		c.groups = stats.Where(stats.GroupRecords(run, f.Experiment.Name), f.Spec.Where)
 		c.groups = slices.DeleteFunc(c.groups, func(g stats.Group) bool { return g.Source != results.SourceMeasured })
 		contests := c.gather(catalogue.BestOfBoth(c.groups, factor, c.metric))

@@ -58,6 +58,29 @@ func (s *maker) rate(r *results.Record, size, throughput float64) {
 	r.ThroughputBytesPerSecond, r.OperationsPerSecond = &throughput, &perSecond
 }
 
+// timeline fills in how the operations came in a trial, one in thirty of which stands
+// still for a fifth of its time.
+func (s *maker) timeline(r *results.Record) {
+	const slices = 100
+	line := &results.Timeline{SliceSeconds: *r.Seconds / slices, Operations: make([]int64, slices), SlowestSeconds: make([]float64, slices)}
+	from, to := slices, slices
+	if s.random.IntN(30) == 0 {
+		from = s.random.IntN(slices / 2)
+		to = from + slices/5
+	}
+	each := float64(*r.Operations) / float64(slices-(to-from))
+	for i := range slices {
+		if i < from || i >= to {
+			line.Operations[i] = int64(each * (1 + .1*s.random.Float64()))
+			line.SlowestSeconds[i] = line.SliceSeconds / 5
+		}
+	}
+	if to < slices {
+		line.SlowestSeconds[to] = float64(to-from) * line.SliceSeconds
+	}
+	r.Timeline = line
+}
+
 // latency fills in latencies around a median in seconds, with a tail.
 func (s *maker) latency(r *results.Record, median float64) {
 	h := hdrhistogram.New(1, 3600e9, 3)
@@ -146,7 +169,16 @@ func Realistic(t testing.TB) *results.Run {
 			{Kind: "scaling", Title: "Scaling with clients", X: "clients", Series: "read", Where: results.Cell{"size_bytes": 4 * kib}},
 		},
 	}
-	s := newMaker(t, read, load, lookup, scale)
+	settings := results.PlannedExperiment{
+		Name: "sensitivity", Question: "What else moves the result?", Effort: "full", Repetitions: 12,
+		Factors: []results.Factor{
+			{Name: "setting", Levels: []any{"as is", "congestion=bbr", "nodelay=off", "mtu=1500", "hugepages=off", "gomaxprocs=1"}},
+			{Name: "read", Levels: []any{"copy", "sockmap"}},
+		},
+		Figures: []results.FigureSpec{{Kind: "tornado", Title: "What moves a read of 1 MiB", X: "setting", Series: "read", Baseline: "copy"}},
+	}
+	s := newMaker(t, read, load, lookup, scale, settings)
+	s.sensitivity(settings)
 	s.reads(read)
 	s.loads(load)
 	s.lookups(lookup)
@@ -190,6 +222,7 @@ func (s *maker) read(experiment string, rep int, cell results.Cell, control stri
 			v *= 0.6
 		}
 		s.rate(r, size, v)
+		s.timeline(r)
 		switch path {
 		case "copy", "floor":
 			ledger(r, [4]float64{1, 1, 0, 0.02}, [4]float64{0, 1, 0, 0})
@@ -202,6 +235,30 @@ func (s *maker) read(experiment string, rep int, cell results.Cell, control stri
 			s.cpu(r, 0.18, 0.28, 0.12)
 		}
 	})
+}
+
+// sensitivity makes congestion control move the slow path more than the paths differ.
+func (s *maker) sensitivity(e results.PlannedExperiment) {
+	moves := map[any]map[any]float64{"congestion=bbr": {"copy": .4}, "nodelay=off": {"copy": .93, "sockmap": .95}, "gomaxprocs=1": {"copy": .8, "sockmap": 1.1}}
+	for rep := range e.Repetitions {
+		for _, setting := range e.Factors[0].Levels {
+			for _, path := range e.Factors[1].Levels {
+				for _, control := range []string{"", results.ControlAA} {
+					if control != "" && setting != "as is" {
+						continue
+					}
+					s.add(e.Name, rep, results.Cell{"setting": setting, "read": path}, func(r *results.Record) {
+						factor, ok := moves[setting][path]
+						if !ok {
+							factor = 1
+						}
+						r.Control = control
+						s.rate(r, 1024*kib, factor*speed(path.(string), 1024*kib))
+					})
+				}
+			}
+		}
+	}
 }
 
 func (s *maker) loads(e results.PlannedExperiment) {

@@ -13,10 +13,11 @@ import (
 // testsDirectory holds the test binaries in the machine.
 const testsDirectory = "tests"
 
-// runAsInit mounts what the tests need, runs all of them, writes the verdict and powers off.
+// runAsInit mounts what programs need, runs all tests or the one job, writes the verdict
+// and powers off.
 func runAsInit() {
 	verdict := "PASS"
-	if err := runTests(); err != nil {
+	if err := runInMachine(); err != nil {
 		fmt.Println(err)
 		verdict = "FAIL"
 	}
@@ -26,10 +27,30 @@ func runAsInit() {
 	}
 }
 
-func runTests() error {
+func runInMachine() error {
 	if err := prepareMachine(); err != nil {
 		return fmt.Errorf("prepare the machine: %w", err)
 	}
+	if text, err := os.ReadFile("/" + jobFile); err == nil {
+		return runJob(text)
+	}
+	return runTests()
+}
+
+// loadModule loads a module of the kernel, whose dependencies must be there already.
+func loadModule(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if err := unix.FinitModule(int(file.Fd()), "", 0); err != nil {
+		return fmt.Errorf("load the kernel module %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+func runTests() error {
 	binaries, err := filepath.Glob("/" + testsDirectory + "/*")
 	if err == nil && len(binaries) == 0 {
 		err = fmt.Errorf("no test is in /%s", testsDirectory)
@@ -49,7 +70,7 @@ func runTests() error {
 
 func prepareMachine() error {
 	for _, m := range []struct{ kind, at string }{
-		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"cgroup2", "/sys/fs/cgroup"},
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"}, {"cgroup2", "/sys/fs/cgroup"},
 	} {
 		if err := os.MkdirAll(m.at, 0o755); err != nil {
 			return err

@@ -3,6 +3,9 @@
 // run tests of BPF programs on a stock kernel: the copy ledger's known answers need kprobes,
 // and the verifier of an older kernel is another one.
 //
+// With -run, the machine runs one program instead of tests, and what it leaves behind is
+// brought out (job.go): .ci/test-vm measures copies inside the kernel that way.
+//
 // It is itself the machine's /init (init.go), so it and the test binaries must be static.
 // Everything is emulated (no /dev/kvm), so times mean nothing in there.
 package main
@@ -10,6 +13,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -28,14 +32,18 @@ func main() {
 	}
 	kernel := flag.String("kernel", "", "kernel image to boot")
 	limit := flag.Duration("timeout", 5*time.Minute, "give up after this long")
+	var j job
+	flag.StringVar(&j.Command, "run", "", "run this command of a program that is given, instead of tests; kernel modules (*.ko) that are given are loaded before")
+	flag.StringVar(&j.Fetch, "fetch", "", "bring out the files of this directory of the machine")
+	flag.StringVar(&j.into, "into", "", "put what is brought out into this directory")
 	flag.Parse()
-	if err := run(*kernel, flag.Args(), *limit); err != nil {
+	if err := run(*kernel, flag.Args(), j, *limit); err != nil {
 		fmt.Fprintf(os.Stderr, "vmtest: %v\n", err)
 		os.Exit(1)
 	}
 }
 
-func run(kernel string, tests []string, limit time.Duration) error {
+func run(kernel string, programs []string, j job, limit time.Duration) error {
 	self, err := os.Executable()
 	if err != nil {
 		return err
@@ -46,15 +54,16 @@ func run(kernel string, tests []string, limit time.Duration) error {
 	}
 	defer os.RemoveAll(dir)
 	image := filepath.Join(dir, "initramfs")
-	if err := writeInitramfs(image, self, tests); err != nil {
-		return fmt.Errorf("pack the tests into an initramfs: %w", err)
+	if err := writeInitramfs(image, self, programs, j); err != nil {
+		return fmt.Errorf("pack the programs into an initramfs: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
-	return boot(ctx, kernel, image)
+	return boot(ctx, kernel, image, j.into)
 }
 
-func boot(ctx context.Context, kernel, image string) error {
+// boot shows what the machine writes, and puts the files that it sends into a directory.
+func boot(ctx context.Context, kernel, image, into string) error {
 	// thread=single: with a host thread for each processor, one of them was seen to hang while
 	// the kernel patched its own code, which is how tracepoints and fexit are attached.
 	machine := exec.CommandContext(ctx, "qemu-system-x86_64", "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "1024",
@@ -69,13 +78,16 @@ func boot(ctx context.Context, kernel, image string) error {
 		return err
 	}
 	passed := false
+	received := files{}
 	lines := bufio.NewScanner(console)
 	for lines.Scan() {
 		line := strings.TrimRight(lines.Text(), "\r")
-		fmt.Println(line)
+		if !received.add(line) {
+			fmt.Println(line)
+		}
 		passed = passed || line == "VM TEST: PASS"
 	}
-	err = errors.Join(lines.Err(), machine.Wait())
+	err = errors.Join(lines.Err(), machine.Wait(), received.write(into))
 	if ctx.Err() != nil {
 		return errors.New("the machine did not finish in time")
 	}
@@ -97,16 +109,29 @@ type entry struct {
 }
 
 // writeInitramfs writes a cpio archive ("newc", see the kernel's
-// driver-api/early-userspace/buffer-format) that holds a console, /init and the tests.
-func writeInitramfs(path, init string, tests []string) error {
+// driver-api/early-userspace/buffer-format) that holds a console, /init, the programs
+// and what to do with them.
+func writeInitramfs(path, init string, list []string, j job) error {
 	const directory, executable, characterDevice = 0o040755, 0o100755, 0o020600
 	entries := []entry{
 		{name: "dev", mode: directory}, {name: "dev/console", mode: characterDevice, major: 5, minor: 1},
 		{name: testsDirectory, mode: directory},
 	}
+	if j.Command != "" {
+		for _, file := range list {
+			if filepath.Ext(file) == ".ko" {
+				j.Modules = append(j.Modules, filepath.Base(file))
+			}
+		}
+		text, err := json.Marshal(j)
+		if err != nil {
+			return err
+		}
+		entries = append(entries, entry{name: jobFile, mode: executable, content: text})
+	}
 	programs := map[string]string{"init": init}
-	for _, test := range tests {
-		programs[filepath.Join(testsDirectory, filepath.Base(test))] = test
+	for _, program := range list {
+		programs[filepath.Join(testsDirectory, filepath.Base(program))] = program
 	}
 	for name, program := range programs {
 		content, err := os.ReadFile(program)

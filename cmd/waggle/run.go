@@ -16,6 +16,7 @@ import (
 
 	"waggle/analysis/figure"
 	"waggle/analysis/report"
+	"waggle/bpf/copies"
 	"waggle/experiments"
 	"waggle/experiments/runner"
 	"waggle/experiments/spec"
@@ -42,6 +43,7 @@ func runCommand() *cli.Command {
 			&cli.BoolFlag{Name: "resume", Usage: "go on with the interrupted run in --out"},
 			&cli.StringSliceFlag{Name: "set", Usage: "`FACTOR=LEVEL,...` takes the place of a factor's levels; may be given again"},
 			&cli.StringSliceFlag{Name: "revision", Usage: "compare programs: `NAME=PROGRAM`, given once for each, runs every cell with the roles of each"},
+			&cli.StringFlag{Name: "ledger", Usage: "count copies with the ledger's `BACKEND`, boundary or sites; default: boundary, where it works"},
 			&cli.Uint64Flag{Name: "seed", Usage: "`SEED` of the order of trials; default: a random one, which is recorded"},
 			&cli.PathFlag{Name: "scratch", Usage: "keep the roles' data in a directory below `DIRECTORY` during the run"},
 			&cli.BoolFlag{Name: "list", Usage: "list the experiments that come with waggle"},
@@ -101,6 +103,9 @@ func runOptions(c *cli.Context) (o runner.Options, err error) {
 			return o, usagef("%v", err)
 		}
 		o.Overrides = append(o.Overrides, override)
+	}
+	if o.Ledger = copies.Backend(c.String("ledger")); o.Ledger != "" && o.Ledger != copies.Boundary && o.Ledger != copies.Sites {
+		return o, usagef("--ledger is %q: give %s or %s", o.Ledger, copies.Boundary, copies.Sites)
 	}
 	if _, err := o.Plan(); err != nil {
 		return o, usagef("%v", err)

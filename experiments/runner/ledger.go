@@ -13,16 +13,19 @@ import (
 // short trial does, and what it costs is then the same for every cell. A nil
 // ledger does nothing.
 //
-// It is the ledger's backend boundary: cheap enough for a measurement, and on
-// every machine that has a ledger at all.
-type ledger struct{ counting *copies.Ledger }
+// Unless another is asked for, it is the ledger's backend boundary: cheap enough
+// for a measurement, and on every machine that has a ledger at all.
+type ledger struct {
+	counting *copies.Ledger
+	backend  copies.Backend
+}
 
-func openLedger() (*ledger, error) {
-	counting, err := copies.Open(copies.Options{Backend: copies.Boundary})
+func openLedger(backend copies.Backend) (*ledger, error) {
+	counting, err := copies.Open(copies.Options{Backend: backend})
 	if err != nil {
 		return nil, err
 	}
-	return &ledger{counting}, nil
+	return &ledger{counting, backend}, nil
 }
 
 // add counts a role's process from now on.
@@ -63,27 +66,46 @@ func (m *meter) fillCopies(r *results.Record, grown map[string]map[string]int64)
 	if counted.Losses.Any() {
 		return fmt.Errorf("the copy ledger lost events: %+v", counted.Losses)
 	}
-	c := &results.Copies{Backend: string(copies.Boundary), ByRole: map[string]results.RoleCopies{}}
+	c := &results.Copies{Backend: string(m.stage.run.ledger.backend), ByRole: map[string]results.RoleCopies{}}
 	var calls, switches int64
 	for _, role := range m.stage.kinds() {
 		counts := counted.Roles[m.stage.account(role)]
+		copied := counts.Copied()
 		part := results.RoleCopies{
-			UserToKernelBytes: int64(counts.Crossed(copies.UserToKernel)) + grown[role][datapath.CopiedToKernel],
-			KernelToUserBytes: int64(counts.Crossed(copies.KernelToUser)) + grown[role][datapath.CopiedFromKernel],
+			UserToKernelBytes: int64(copied.UserToKernelBytes) + grown[role][datapath.CopiedToKernel],
+			KernelToUserBytes: int64(copied.KernelToUserBytes) + grown[role][datapath.CopiedFromKernel],
+			InKernelBytes:     addInKernel(nil, copied.InKernelBytes),
 			InUserBytes:       grown[role][datapath.CopiedInUser],
 		}
 		c.ByRole[role] = part
 		c.UserToKernelBytes += part.UserToKernelBytes
 		c.KernelToUserBytes += part.KernelToUserBytes
 		c.InUserBytes += part.InUserBytes
+		c.InKernelBytes = addInKernel(c.InKernelBytes, copied.InKernelBytes)
 		calls += int64(counts.SystemCalls)
 		switches += int64(counts.ContextSwitches())
 	}
 	if payload := *r.PayloadBytes; payload > 0 {
-		c.PerPayloadByte = float64(c.UserToKernelBytes+c.KernelToUserBytes+c.InUserBytes) / float64(payload)
+		all := c.UserToKernelBytes + c.KernelToUserBytes + c.InUserBytes
+		if c.InKernelBytes != nil {
+			all += *c.InKernelBytes
+		}
+		c.PerPayloadByte = float64(all) / float64(payload)
 	}
 	r.Copies, r.Syscalls, r.ContextSwitches = c, &calls, &switches
 	return nil
+}
+
+// addInKernel adds what a backend counted inside the kernel, if it can see there.
+func addInKernel(sum *int64, counted *uint64) *int64 {
+	if counted == nil {
+		return sum
+	}
+	total := int64(*counted)
+	if sum != nil {
+		total += *sum
+	}
+	return &total
 }
 
 // costRounds is how often the ledger's cost is measured before a run: about two
@@ -91,8 +113,9 @@ func (m *meter) fillCopies(r *results.Record, grown map[string]map[string]int64)
 const costRounds = 5
 
 // ledgerCost measures what counting costs on this machine, if copies are counted.
+// Whoever counts by backend sites wants no timings, and need not know.
 func (r *run) ledgerCost() (table []results.LedgerCost, err error) {
-	if !r.measuresCopies() || copies.Supported(copies.Boundary) != nil {
+	if !r.measuresCopies() || r.options.Ledger == copies.Sites || copies.Supported(copies.Boundary) != nil {
 		return nil, nil
 	}
 	costs, err := copies.MeasureCost(costRounds)

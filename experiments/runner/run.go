@@ -13,6 +13,7 @@
 package runner
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -41,6 +42,8 @@ type Options struct {
 	Seed uint64
 	// Program is the waggle program that roles are started from.
 	Program string
+	// Ledger is the copy ledger's backend, "" for boundary.
+	Ledger copies.Backend
 	// Revisions, if any, are programs to compare: every cell is run with the
 	// roles of each.
 	Revisions []Revision
@@ -223,11 +226,15 @@ func (r *run) openLedger(summary *Summary) (err error) {
 	if !r.measuresCopies() {
 		return nil
 	}
-	if missing := copies.Supported(copies.Boundary); missing != nil {
+	backend := cmp.Or(r.options.Ledger, copies.Boundary)
+	if missing := copies.Supported(backend); missing != nil {
+		if r.options.Ledger != "" {
+			return missing
+		}
 		summary.note("copies, system calls and context switches are not measured: %v", missing)
 		return nil
 	}
-	r.ledger, err = openLedger()
+	r.ledger, err = openLedger(backend)
 	return err
 }
 

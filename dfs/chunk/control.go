@@ -59,6 +59,11 @@ func (c *chunkService) Seal(_ context.Context, q *control.ReplicaEpoch) (*contro
 	return stateMessage(state), rpcError(err)
 }
 
+func (c *chunkService) Fence(_ context.Context, q *control.ReplicaEpoch) (*control.Empty, error) {
+	c.s.lease.putUp([]*control.Fence{{Chunk: q.Chunk, Epoch: q.Epoch}})
+	return &control.Empty{}, nil
+}
+
 func (c *chunkService) State(_ context.Context, q *control.ReplicaEpoch) (*control.ReplicaState, error) {
 	r, err := c.s.store.Get(q.Chunk)
 	if err != nil {
@@ -91,6 +96,9 @@ func (c *chunkService) Delete(_ context.Context, q *control.ChunkIDs) (*control.
 	var failed error
 	for _, id := range q.Chunks {
 		failed = errors.Join(failed, c.s.store.Delete(id))
+	}
+	if failed == nil {
+		c.s.lease.forget(q.Chunks)
 	}
 	return &control.Empty{}, rpcError(failed)
 }

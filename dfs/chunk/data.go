@@ -16,6 +16,7 @@ import (
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/write"
+	"waggle/dfs/weaken"
 	"waggle/dfs/wire"
 )
 
@@ -266,14 +267,33 @@ func (c *connection) view(sender read.Sender) (replica.View, error) {
 	if err != nil {
 		return replica.View{}, err
 	}
-	if state := r.State(); c.frame.Epoch > state.Epoch {
-		return replica.View{State: state}, fmt.Errorf("read of chunk %d: %w: asked %d, the replica has %d",
-			c.frame.Chunk, replica.ErrStaleEpoch, c.frame.Epoch, state.Epoch)
+	if err := c.server.mayRead(&c.frame, r.State()); err != nil {
+		return replica.View{State: r.State()}, fmt.Errorf("read of chunk %d: %w", c.frame.Chunk, err)
 	}
 	if c.frame.Flags&wire.FlagDoubtful != 0 {
 		return r.ViewDoubtful(c.frame.Offset, c.frame.Length, c.sums, sender.Prepare)
 	}
 	return r.View(c.frame.Offset, c.frame.Length, c.sums, sender.Prepare)
+}
+
+// errTooShort says that a replica lacks what a reader knows to be there.
+var errTooShort = errors.New("the replica is too short")
+
+// mayRead says whether a read may be answered from a replica in this state.
+func (s *Server) mayRead(asked *wire.Frame, state replica.State) error {
+	if asked.Epoch == 0 {
+		return nil // a copy, which the metadata server has asked for
+	}
+	if err := s.lease.admits(state); err != nil {
+		return err
+	}
+	if asked.Epoch > state.Epoch {
+		return fmt.Errorf("%w: asked %d, the replica has %d", replica.ErrStaleEpoch, asked.Epoch, state.Epoch)
+	}
+	if wire.TooShort(asked.Offset, uint64(asked.Length), state.Length, asked.Sequence) && !weaken.On(weaken.ExpectLength) {
+		return fmt.Errorf("%w: it has %d bytes, expected %d", errTooShort, state.Length, asked.Sequence)
+	}
+	return nil
 }
 
 // answerFor makes the answer to the request, without data, from how it ended
@@ -320,6 +340,10 @@ func statusOf(err error) wire.Status {
 		return wire.StatusStaleEpoch
 	case errors.Is(err, replica.ErrOutOfOrder):
 		return wire.StatusOutOfOrder
+	case errors.Is(err, errNotServing):
+		return wire.StatusNotServing
+	case errors.Is(err, errTooShort):
+		return wire.StatusTooShort
 	case errors.As(err, &corrupt):
 		return wire.StatusCorrupt
 	case errors.Is(err, replica.ErrInvalid), errors.Is(err, wire.ErrMalformed):

@@ -10,11 +10,13 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"waggle/dfs/chunk/replica"
+	"waggle/dfs/datapath/read/shortcircuit"
 	"waggle/dfs/tcp"
 	"waggle/dfs/wire/control"
 )
@@ -27,6 +29,10 @@ const (
 	maxHeartbeat = time.Minute
 	reportBatch  = 2048 // replicas
 )
+
+// reconnect keeps the wait short until a metadata server that has started again is
+// found: meanwhile the lease to serve lapses.
+var reconnect = grpcbackoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: time.Second}
 
 // corruptBlock is a block that does not match its checksum, or a replica that can't
 // be counted on at all.
@@ -62,11 +68,15 @@ func (s *Server) reportFailing(chunk uint64, why error) {
 // keepRegistered registers with the metadata server and sends it heartbeats,
 // for as long as ctx lasts and however often it is away. It fails only if the
 // metadata server does not want this server.
-func (s *Server) keepRegistered(ctx context.Context) error {
+//
+// When the server has stopped serving it says so, since writers would have to wait
+// otherwise until its lease has lapsed.
+func (s *Server) keepRegistered(ctx context.Context, stopped <-chan struct{}) error {
 	if s.config.Meta == "" {
 		return nil
 	}
-	conn, err := grpc.NewClient(s.config.Meta, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(tcp.DialControl))
+	conn, err := grpc.NewClient(s.config.Meta, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(tcp.DialControl),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: callTimeout}))
 	if err != nil {
 		return fmt.Errorf("metadata server's address %q: %w", s.config.Meta, err)
 	}
@@ -74,11 +84,11 @@ func (s *Server) keepRegistered(ctx context.Context) error {
 	meta := control.NewMetaClient(conn)
 	retry := backoff{}
 	for ctx.Err() == nil {
-		every, err := s.register(ctx, meta)
+		terms, err := s.register(ctx, meta)
 		switch {
 		case err == nil:
 			retry = backoff{}
-			s.beat(ctx, meta, every)
+			s.beat(ctx, meta, terms)
 		case refused(err):
 			return fmt.Errorf("metadata server %s refuses this chunk server: %w", s.config.Meta, err)
 		default:
@@ -88,7 +98,23 @@ func (s *Server) keepRegistered(ctx context.Context) error {
 			retry.pause(ctx)
 		}
 	}
+	<-stopped
+	s.sayGoodbye(meta)
 	return nil
+}
+
+// leaveTime bounds the last words of a server.
+const leaveTime = time.Second
+
+func (s *Server) sayGoodbye(meta control.MetaClient) {
+	if s.identity.Server == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTime)
+	defer cancel()
+	if _, err := meta.Heartbeat(ctx, &control.HeartbeatRequest{Server: s.identity.Server, Leaving: true}); err != nil {
+		s.log.Debug("can't tell the metadata server that this one stops", "meta", s.config.Meta, "error", err)
+	}
 }
 
 // refused says whether trying again is of no use.
@@ -119,24 +145,31 @@ func sleep(ctx context.Context, d time.Duration) {
 	}
 }
 
-// register tells the metadata server about this server and all its replicas. It
-// returns how often to send a heartbeat.
-func (s *Server) register(ctx context.Context, meta control.MetaClient) (time.Duration, error) {
+// terms are how often to send a heartbeat, and for how long the server may serve
+// after one.
+type terms struct{ every, lease time.Duration }
+
+// register tells the metadata server about this server and all its replicas. From
+// before that until the answer nothing is served.
+func (s *Server) register(ctx context.Context, meta control.MetaClient) (terms, error) {
+	s.lease.close()
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	reply, err := meta.Register(call, &control.RegisterRequest{Cluster: s.identity.Cluster, Server: s.identity.Server,
-		DataAddress: s.DataAddress(), ControlAddress: s.ControlAddress()})
+		DataAddress: s.DataAddress(), ControlAddress: s.ControlAddress(), Incarnation: s.incarnation})
 	if err != nil {
-		return 0, err
+		return terms{}, err
 	}
 	if err := s.takeIdentity(identity{Cluster: reply.Cluster, Server: reply.Server}); err != nil {
-		return 0, err
+		return terms{}, err
 	}
-	if err := s.reportReplicas(ctx, meta); err != nil {
-		return 0, err
+	given := terms{every: min(max(time.Duration(reply.HeartbeatMs)*time.Millisecond, minHeartbeat), maxHeartbeat),
+		lease: time.Duration(reply.LeaseMs) * time.Millisecond}
+	if err := s.reportReplicas(ctx, meta, given); err != nil {
+		return terms{}, err
 	}
 	s.log.Info("registered", "meta", s.config.Meta, "server", s.identity.Server, "replicas", s.store.Count())
-	return min(max(time.Duration(reply.HeartbeatMs)*time.Millisecond, minHeartbeat), maxHeartbeat), nil
+	return given, nil
 }
 
 func (s *Server) takeIdentity(given identity) error {
@@ -155,45 +188,54 @@ func (s *Server) takeIdentity(given identity) error {
 }
 
 // reportReplicas tells which replicas there are and deletes those that nobody
-// needs.
-func (s *Server) reportReplicas(ctx context.Context, meta control.MetaClient) error {
+// needs. Then the server serves, but for those that may be behind.
+func (s *Server) reportReplicas(ctx context.Context, meta control.MetaClient, given terms) error {
 	ids := s.store.IDs()
+	var fences []*control.Fence
 	for {
 		n := min(len(ids), reportBatch)
-		report := &control.ReplicaReport{Server: s.identity.Server, Last: n == len(ids)}
+		report := &control.ReplicaReport{Server: s.identity.Server, Last: n == len(ids), Fresh: !s.served}
 		for _, id := range ids[:n] {
 			if r, err := s.store.Get(id); err == nil {
-				report.Replicas = append(report.Replicas, stateMessage(r.State()))
+				state := stateMessage(r.State())
+				state.Fenced = s.lease.isFenced(r.State())
+				report.Replicas = append(report.Replicas, state)
 			}
 		}
-		if err := s.report(ctx, meta, report); err != nil {
+		sent := shortcircuit.Now()
+		verdict, err := s.report(ctx, meta, report)
+		if err != nil {
 			return err
 		}
+		fences = append(fences, verdict.Fences...)
 		if ids = ids[n:]; report.Last {
+			s.lease.begin(sent, given.lease, fences)
+			s.served = true
 			return nil
 		}
 	}
 }
 
-func (s *Server) report(ctx context.Context, meta control.MetaClient, report *control.ReplicaReport) error {
+func (s *Server) report(ctx context.Context, meta control.MetaClient, report *control.ReplicaReport) (*control.ReplicaVerdict, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	verdict, err := meta.ReportReplicas(ctx, report)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for _, id := range verdict.Delete {
 		if err := s.store.Delete(id); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	return nil
+	return verdict, nil
 }
 
 // beat sends heartbeats, and reports of damage between them, until ctx is done or
-// the metadata server wants this server to register again.
-func (s *Server) beat(ctx context.Context, meta control.MetaClient, every time.Duration) {
-	ticker := time.NewTicker(every)
+// the server has to register again: because the metadata server wants it, or
+// because its lease has lapsed.
+func (s *Server) beat(ctx context.Context, meta control.MetaClient, given terms) {
+	ticker := time.NewTicker(given.every)
 	defer ticker.Stop()
 	retry := backoff{}
 	for {
@@ -205,7 +247,7 @@ func (s *Server) beat(ctx context.Context, meta control.MetaClient, every time.D
 			continue
 		case <-ticker.C:
 		}
-		again, err := s.heartbeat(ctx, meta, every)
+		again, err := s.heartbeat(ctx, meta, given)
 		switch {
 		case again || ctx.Err() != nil:
 			return
@@ -232,21 +274,26 @@ func (s *Server) disk() (space, error) {
 	return space{disk.Blocks * uint64(disk.Bsize), disk.Bavail * uint64(disk.Bsize)}, nil
 }
 
-func (s *Server) heartbeat(ctx context.Context, meta control.MetaClient, every time.Duration) (registerAgain bool, err error) {
+func (s *Server) heartbeat(ctx context.Context, meta control.MetaClient, given terms) (registerAgain bool, err error) {
 	disk, err := s.disk()
 	if err != nil {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(every, time.Second))
+	ctx, cancel := context.WithTimeout(ctx, max(given.every, time.Second))
 	defer cancel()
+	sent := shortcircuit.Now()
 	reply, err := meta.Heartbeat(ctx, &control.HeartbeatRequest{
 		Server:        s.identity.Server,
 		CapacityBytes: disk.capacity,
 		FreeBytes:     disk.free,
 		UsedBytes:     uint64(s.store.Bytes()),
 		Replicas:      uint64(s.store.Count()),
+		Fenced:        s.lease.lastFence(),
 	})
-	return reply.GetRegisterAgain(), err
+	if err != nil || reply.RegisterAgain {
+		return err == nil, err
+	}
+	return !s.lease.extend(sent, given.lease, reply.Fences), nil
 }
 
 func (s *Server) tellCorrupt(ctx context.Context, meta control.MetaClient, b corruptBlock) {

@@ -37,7 +37,7 @@ func (m *fakeMeta) Register(_ context.Context, q *control.RegisterRequest) (*con
 	defer m.mu.Unlock()
 	m.registered = append(m.registered, q)
 	m.reported = make(map[uint64]bool)
-	return &control.RegisterReply{Cluster: []byte(m.cluster), Server: 5, HeartbeatMs: 20}, m.refuse
+	return &control.RegisterReply{Cluster: []byte(m.cluster), Server: 5, HeartbeatMs: 20, LeaseMs: 60_000}, m.refuse
 }
 
 func (m *fakeMeta) ReportReplicas(_ context.Context, q *control.ReplicaReport) (*control.ReplicaVerdict, error) {

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"sync"
@@ -29,6 +30,7 @@ import (
 	"waggle/dfs/datapath/read/shortcircuit"
 	"waggle/dfs/datapath/write"
 	"waggle/dfs/tcp"
+	"waggle/dfs/weaken"
 	"waggle/dfs/wire"
 )
 
@@ -80,11 +82,15 @@ type Server struct {
 	complain *rate.Limiter // bounds the log lines that bad peers can cause
 	store    *replica.Store
 	identity identity
-	senders  read.Server // what they share
-	measures *measures
-	lender   *shortcircuit.Server
-	links    links
-	corrupt  chan corruptBlock // to be told to the metadata server
+	// incarnation tells this process from those before it with the same directory.
+	incarnation uint64
+	served      bool        // since it was started; of the goroutine that registers
+	senders     read.Server // what they share
+	measures    *measures
+	lender      *shortcircuit.Server
+	lease       servingLease
+	links       links
+	corrupt     chan corruptBlock // to be told to the metadata server
 
 	defaultRead  read.Path
 	defaultWrite write.Path
@@ -103,6 +109,7 @@ func New(config Config) (*Server, error) {
 	config.setDefaults()
 	s := &Server{config: config, log: config.Log, complain: rate.NewLimiter(rate.Every(time.Second), 10),
 		connections: make(map[*net.TCPConn]bool), corrupt: make(chan corruptBlock, 256), links: newLinks()}
+	s.incarnation = rand.Uint64()
 	s.measures = s.newMeasures()
 	var err error
 	if s.defaultRead, err = read.Paths.Use(read.Copy); err != nil {
@@ -132,6 +139,12 @@ func (s *Server) open() (err error) {
 	}
 	if s.lender, err = shortcircuit.Listen(s.lend); err != nil {
 		return err
+	}
+	s.lease.lender, s.lease.fences = s.lender, make(map[uint64]uint64)
+	if s.config.Meta == "" || weaken.On(weaken.ReportBeforeServing) {
+		s.lease.set(forever)
+	} else {
+		s.lease.end()
 	}
 	if s.config.SockmapCgroup != "" {
 		if err := s.senders.ListenSockmap(s.config.SockmapCgroup, uint16(s.data.Addr().(*net.TCPAddr).Port)); err != nil {
@@ -171,10 +184,13 @@ func (s *Server) Serve(ctx context.Context) error {
 	g.Go(func() error { return s.acceptData() })
 	g.Go(func() error { return ignoreStopped(rpc.Serve(s.control)) })
 	g.Go(func() error { return s.scrub(ctx) })
-	g.Go(func() error { return s.keepRegistered(ctx) })
+	stopped := make(chan struct{})
+	g.Go(func() error { return s.keepRegistered(ctx, stopped) })
 	g.Go(func() error {
 		<-ctx.Done()
 		s.stop(rpc)
+		s.lease.end()
+		close(stopped)
 		return nil
 	})
 	err := g.Wait()
@@ -236,6 +252,9 @@ func (s *Server) Close() error {
 func (s *Server) lend(chunk, epoch uint64, lend func(*shortcircuit.Loan, uint64) *shortcircuit.Loan) (shortcircuit.Replica, wire.Status, error) {
 	r, err := s.store.Get(chunk)
 	var lent shortcircuit.Replica
+	if err == nil {
+		err = s.lease.admits(r.State())
+	}
 	if err == nil {
 		lent, err = r.Share(epoch, lend)
 	}

@@ -154,7 +154,8 @@ func (r *datagramReader) askAhead() error {
 // await asks for p, which is at offset of the chunk.
 func (r *datagramReader) await(p []byte, offset uint64, rounds int) error {
 	a := &awaited{p: p, rounds: rounds, room: rooms.Get().(*room)}
-	a.asked = wire.Frame{Type: wire.FrameRead, Chunk: r.location.Chunk, Epoch: r.location.Epoch, Offset: offset, Length: uint32(len(p))}
+	a.asked = wire.Frame{Type: wire.FrameRead, Chunk: r.location.Chunk, Epoch: r.location.Epoch,
+		Sequence: uint64(r.location.Length), Offset: offset, Length: uint32(len(p))}
 	first, last := blocksAround(offset, uint64(len(p)))
 	parts := cut(p, offset, first, last, &a.room.blocks)
 	r.Number(&a.asked)

@@ -66,6 +66,9 @@ type Options struct {
 	// LeaseWait is how long a write waits for another client's lease to end
 	// before it fails with ErrBusy; default 5 s.
 	LeaseWait time.Duration
+	// LeaseIdle is how long the lease of a chunk is kept that nobody writes to any
+	// more; default 5 s.
+	LeaseIdle time.Duration
 	// MaxConnections bounds the connections to each chunk server and data path;
 	// default 64.
 	MaxConnections int
@@ -91,6 +94,7 @@ func (o Options) withDefaults() Options {
 	o.Patience = orDefault(o.Patience, 30*time.Second)
 	o.DialPatience = orDefault(o.DialPatience, 5*time.Second)
 	o.LeaseWait = orDefault(o.LeaseWait, 5*time.Second)
+	o.LeaseIdle = orDefault(o.LeaseIdle, 5*time.Second)
 	o.MaxConnections = orDefault(o.MaxConnections, 64)
 	o.Counters = orDefault(o.Counters, new(datapath.Counters))
 	return o
@@ -176,6 +180,7 @@ func Dial(ctx context.Context, address string, options Options) (*Client, error)
 	}
 	c.session.Store(s)
 	c.tasks.Go(c.keepAlive)
+	c.tasks.Go(c.tidy)
 	for i := range mutationSenders {
 		c.tasks.Go(func() { c.mutations.send(i) })
 	}

@@ -20,8 +20,12 @@ var (
 	ErrBusy = errors.New("another client is writing here")
 	// ErrCorrupt: no replica has the bytes that were written.
 	ErrCorrupt = errors.New("no intact replica")
+	// ErrLost: bytes that a write was acknowledged for are not there any more, or it
+	// can't be told whether they are; they were not synced yet. A *LostError says
+	// which. Every use of the file tells it from then on.
+	ErrLost = errors.New("acknowledged bytes are lost")
 	// ErrLeaseLost: the session ended while writes were under way, and another
-	// client may have written since. What was not acknowledged is lost.
+	// client has written since. What was not acknowledged is lost.
 	ErrLeaseLost = errors.New("the lease to write was lost")
 	// ErrUncertain: the connection was lost and then the session ended, so the
 	// change may or may not have been made.
@@ -32,6 +36,20 @@ var (
 	// ErrUnavailable: servers were away for longer than the client's patience.
 	ErrUnavailable = errors.New("gave up")
 )
+
+// LostError names the bytes that were lost of a file: all are within the range.
+type LostError struct {
+	Inode          uint64
+	Offset, Length uint64 // bytes
+	reason         string
+}
+
+func (e *LostError) Error() string {
+	return fmt.Sprintf("%v: %d bytes at %d, which were not synced yet: %s; write them again", ErrLost, e.Length, e.Offset, e.reason)
+}
+
+// Unwrap makes it an ErrLost, and EIO for those who know errnos only.
+func (e *LostError) Unwrap() []error { return []error{ErrLost, syscall.EIO} }
 
 // remoteError is an error that a server answered with.
 type remoteError struct {

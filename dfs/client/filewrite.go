@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"sync/atomic"
 	"syscall"
 
@@ -32,10 +31,10 @@ func (f *File) write(p []byte) (int, error) {
 	if err := f.toWrite(); err != nil || len(p) == 0 {
 		return 0, err
 	}
-	if err := f.seekEnd(); err != nil {
-		return 0, err
-	}
 	f.leaveStream()
+	if f.appends() {
+		return f.writeRecord(p)
+	}
 	if len(p) >= writePiece {
 		if err := f.flush(); err != nil {
 			return 0, err
@@ -55,14 +54,19 @@ func (f *File) write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// seekEnd goes to the end of a file that is appended to.
-func (f *File) seekEnd() error {
-	if f.flags&os.O_APPEND == 0 || f.buffer != nil {
-		return nil
+// writeRecord is write for O_APPEND. Small records are gathered.
+func (f *File) writeRecord(p []byte) (int, error) {
+	if len(p) < writePiece {
+		return len(p), f.gatherRecord(p)
 	}
-	at, err := f.view()
-	f.position = max(at.Size, f.end)
-	return err
+	if err := f.flush(); err != nil {
+		return 0, err
+	}
+	if err := f.keep(f.appendRecord(p)); err != nil {
+		return 0, err
+	}
+	f.position -= uint64(len(p)) // where the caller adds it
+	return len(p), nil
 }
 
 // toWrite says whether the file can be written.
@@ -103,6 +107,12 @@ func (f *File) flush() error {
 	}
 	buffer := f.buffer
 	f.buffer = nil
+	if f.appends() {
+		err := f.appendRecord(*buffer)
+		*buffer = (*buffer)[:0]
+		buffers.Put(buffer)
+		return f.keep(err)
+	}
 	return f.keep(f.put(*buffer, f.bufferAt, func() {
 		*buffer = (*buffer)[:0]
 		buffers.Put(buffer)
@@ -126,16 +136,15 @@ func (f *File) ReadFrom(r io.Reader) (read int64, err error) {
 	if err := f.toWrite(); err != nil {
 		return 0, f.wrap("write", err)
 	}
-	if err := f.seekEnd(); err != nil {
-		return 0, f.wrap("write", err)
-	}
 	f.leaveStream()
 	if err := f.flush(); err != nil {
 		return 0, f.wrap("write", err)
 	}
 	for {
 		n, err := f.fill(r)
-		f.position += uint64(n)
+		if f.position += uint64(n); f.appends() && err == nil {
+			err = f.flush() // what is read next starts another record
+		}
 		read += int64(n)
 		if err == io.EOF {
 			return read, nil
@@ -150,6 +159,9 @@ func (f *File) ReadFrom(r io.Reader) (read int64, err error) {
 func (f *File) fill(r io.Reader) (int, error) {
 	f.buffer, f.bufferAt = buffers.Get().(*[]byte), f.position
 	room := writePiece - f.position%writePiece
+	if f.appends() {
+		room = writePiece
+	}
 	n, err := readUpTo(r, (*f.buffer)[:room])
 	*f.buffer = (*f.buffer)[:n]
 	if n == 0 {
@@ -198,7 +210,7 @@ func (f *File) writeAt(p []byte, offset int64) error {
 	if err := f.toWrite(); err != nil || len(p) == 0 {
 		return err
 	}
-	if f.flags&os.O_APPEND != 0 {
+	if f.appends() {
 		return &remoteError{syscall.EINVAL, "opened for appending"}
 	}
 	if err := f.flush(); err != nil {
@@ -262,7 +274,7 @@ func (f *File) toChunks() error {
 		return nil
 	}
 	w := f.writer(0)
-	if err := w.lease(f.ctx); err != nil {
+	if err := w.lease(f.ctx, true); err != nil {
 		return err
 	}
 	at, err := f.c.findInode(f.ctx, f.inode, want{inline: true})
@@ -309,7 +321,7 @@ func (f *File) putChunks(p []byte, offset uint64, free func()) error {
 func (f *File) writer(index uint32) *chunkWriter {
 	w := f.chunks[index]
 	if w == nil {
-		w = f.c.writers.get(chunkKey{f.inode, index})
+		w = f.c.writers.get(chunkKey{f.inode, index}, f.chunkSize)
 		f.chunks[index] = w
 	}
 	return w

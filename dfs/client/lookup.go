@@ -226,7 +226,7 @@ func fromAttributes(a *control.Attributes) wire.Attributes {
 }
 
 func fromLocation(l *control.Location) (wire.Location, error) {
-	location := wire.Location{Chunk: l.GetChunk(), Epoch: l.GetEpoch(), Index: l.GetIndex()}
+	location := wire.Location{Chunk: l.GetChunk(), Epoch: l.GetEpoch(), Index: l.GetIndex(), Length: uint32(l.GetLength())}
 	if n := len(l.GetReplicas()); n > wire.MaxReplicas {
 		return location, fmt.Errorf("metadata server names %d replicas of chunk %d, at most %d are possible", n, location.Chunk, wire.MaxReplicas)
 	}

@@ -63,27 +63,35 @@ func (m *mutator) stop() {
 // mutate carries out one change and returns the attributes of what it touched.
 // Change must not be used afterwards.
 func (c *Client) mutate(ctx context.Context, change *control.Mutation) (wire.Attributes, error) {
+	result, err := c.change(ctx, change)
+	if err != nil {
+		return wire.Attributes{}, err
+	}
+	return fromAttributes(result.Attributes), nil
+}
+
+// change is mutate for those who need all of the answer.
+func (c *Client) change(ctx context.Context, change *control.Mutation) (*control.MutationResult, error) {
 	tries, busy := newRetry(c.options.Patience), newRetry(c.options.LeaseWait)
 	for {
 		result, err := c.mutations.do(ctx, change)
 		if err != nil {
-			return wire.Attributes{}, err
+			return nil, err
 		}
 		code := codes.Code(result.Code)
 		if code == codes.OK {
-			attributes := fromAttributes(result.Attributes)
-			c.changed(attributes.Inode)
-			return attributes, nil
+			c.changed(result.Attributes.GetInode())
+			return result, nil
 		}
 		err = fromCode(code, result.Message)
 		wait := &tries
 		if errors.Is(err, ErrBusy) {
 			wait = &busy
 		} else if code != codes.Unavailable {
-			return wire.Attributes{}, err
+			return nil, err
 		}
 		if err := wait.again(ctx, err); err != nil {
-			return wire.Attributes{}, err
+			return nil, err
 		}
 		change = &control.Mutation{Change: change.Change} // a new one: this one was answered
 	}
@@ -298,8 +306,12 @@ func (m *mutator) underNewSession(sender int, batch []*mutation, uncertain bool)
 // repeatable says whether a change made twice is the same as made once.
 func repeatable(change *control.Mutation) bool {
 	switch c := change.Change.(type) {
-	case *control.Mutation_SetAttributes, *control.Mutation_SetSize, *control.Mutation_WriteInline:
+	case *control.Mutation_SetAttributes:
 		return true
+	case *control.Mutation_SetSize:
+		return c.SetSize.OnlyFrom == nil
+	case *control.Mutation_WriteInline:
+		return !c.WriteInline.Append
 	case *control.Mutation_Create:
 		return !c.Create.Exclusive
 	case *control.Mutation_SetXattr:

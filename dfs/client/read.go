@@ -162,6 +162,11 @@ func (t *replicaTrial) failed(ctx context.Context, location *wire.Location, repl
 		c.reportCorrupt(ctx, location.Chunk, replica.Server, torn.offset)
 		t.refused = append(t.refused, replica.Server)
 		t.torn, t.hurry = 0, true
+	case status == wire.StatusNotServing, status == wire.StatusTooShort:
+		c.options.Counters.Counter("client_replicas_passed_over").Add(1)
+		c.servers.avoided.Note(replica.Address)
+		t.f.forget(index)
+		t.torn, t.hurry = 0, t.hurried < len(location.Replicas)-1
 	case status == wire.StatusNotFound, status == wire.StatusStaleEpoch:
 		t.f.forget(index)
 		t.torn, t.hurry = 0, false
@@ -256,7 +261,8 @@ func (c *dataConn) fetch(ctx context.Context, location *wire.Location, flags uin
 // multiples of their size, so that all but the first and last are aligned.
 func pieceFrame(location *wire.Location, offset uint64, length int) wire.Frame {
 	n := min(uint64(length), readPiece-offset%readPiece)
-	return wire.Frame{Type: wire.FrameRead, Chunk: location.Chunk, Epoch: location.Epoch, Offset: offset, Length: uint32(n)}
+	return wire.Frame{Type: wire.FrameRead, Chunk: location.Chunk, Epoch: location.Epoch, Sequence: uint64(location.Length),
+		Offset: offset, Length: uint32(n)}
 }
 
 // receivePiece receives the answer to asked into p. What the blocks hold in

@@ -73,23 +73,44 @@ func (c *Client) renewSession(ctx context.Context, old *session) error {
 	return old.lookups.Close()
 }
 
-// keepAlive keeps the session, and drops what nobody has used for long.
+// keepAlive keeps the session and its leases.
 func (c *Client) keepAlive() {
-	for c.ctx.Err() == nil {
+	for {
 		s := c.session.Load()
-		select {
-		case <-c.ctx.Done():
+		if !c.pause(s.live / 3) {
 			return
-		case <-time.After(s.live / 3):
 		}
 		ctx, cancel := context.WithTimeout(c.ctx, s.live/3)
-		_, err := c.control.KeepAlive(ctx, &control.SessionID{Session: s.id})
+		_, err := c.control.KeepAlive(ctx, &control.KeepAliveRequest{Session: s.id, Leases: c.writers.held(s)})
 		if codeOf(err) == codes.Unauthenticated {
 			c.renewSession(ctx, s) // or the next call does
 		}
-		c.writers.releaseIdle(ctx)
 		cancel()
+	}
+}
+
+// tidyTime is how often what nobody uses is given back.
+const tidyTime = time.Second
+
+// tidy gives back what nobody has used for long. It is apart from keepAlive,
+// because it can have to wait for servers.
+func (c *Client) tidy() {
+	for c.pause(min(tidyTime, c.options.LeaseIdle)) {
+		c.writers.releaseIdle(c.ctx)
+		c.writers.releaseAgain(c.ctx)
 		c.servers.idle.CloseOld()
+	}
+}
+
+// pause waits. It says whether the client is still open.
+func (c *Client) pause(d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-c.ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }
 

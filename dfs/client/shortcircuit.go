@@ -10,6 +10,7 @@ import (
 	"waggle/dfs/dataconn"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/read/shortcircuit"
+	"waggle/dfs/weaken"
 	"waggle/dfs/wire"
 )
 
@@ -31,7 +32,7 @@ func (c *Client) readBorrowed(ctx context.Context, address netip.AddrPort, locat
 			return got, refusal(err)
 		}
 		n := int(min(readPiece-(s.offset+uint64(got))%readPiece, uint64(len(s.p)-got)))
-		err = c.readPiece(b, s.p[got:got+n], s.offset+uint64(got))
+		err = c.readPiece(b, location, s.p[got:got+n], s.offset+uint64(got))
 		if errors.Is(err, shortcircuit.ErrTakenBack) {
 			if changed++; changed < changedTries {
 				continue
@@ -65,10 +66,13 @@ type room struct {
 
 // readPiece reads and verifies the blocks that hold p, which lies at offset of
 // the chunk.
-func (c *Client) readPiece(b *shortcircuit.Borrowed, p []byte, offset uint64) error {
+func (c *Client) readPiece(b *shortcircuit.Borrowed, location *wire.Location, p []byte, offset uint64) error {
 	length, err := b.Length()
 	if err != nil {
 		return err
+	}
+	if wire.TooShort(offset, uint64(len(p)), length, uint64(location.Length)) && !weaken.On(weaken.ExpectLength) {
+		return &dataconn.StatusError{Status: wire.StatusTooShort, Text: fmt.Sprintf("%d bytes, expected %d", length, location.Length)}
 	}
 	first := offset - offset%wire.BlockSize
 	end := offset + uint64(len(p))

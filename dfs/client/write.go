@@ -1,9 +1,12 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"waggle/dfs/dataconn"
+	"waggle/dfs/weaken"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -22,8 +26,6 @@ const (
 	writePiece = 256 << 10
 	// writeWindow is how many frames may wait for their acknowledgement.
 	writeWindow = 16
-	// leaseIdle is how long a lease is kept that nobody writes under.
-	leaseIdle = 5 * time.Second
 	// lastWords bounds the calls that clean up after a context has ended.
 	lastWords = 5 * time.Second
 )
@@ -34,6 +36,8 @@ type writers struct {
 	client *Client
 	mu     sync.Mutex
 	chunks map[chunkKey]*chunkWriter
+	// unreleased are releases that may have been lost.
+	unreleased []*control.ReleaseRequest
 }
 
 type chunkKey struct {
@@ -47,12 +51,12 @@ func (w *writers) init(c *Client) {
 }
 
 // get returns the writer of a chunk, to be given back by put.
-func (w *writers) get(key chunkKey) *chunkWriter {
+func (w *writers) get(key chunkKey, chunkSize uint32) *chunkWriter {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	cw := w.chunks[key]
 	if cw == nil {
-		cw = &chunkWriter{c: w.client, key: key}
+		cw = &chunkWriter{c: w.client, key: key, start: uint64(key.index) * uint64(chunkSize)}
 		w.chunks[key] = cw
 	}
 	cw.users++
@@ -97,8 +101,10 @@ func (w *writers) releaseIdle(ctx context.Context) {
 	w.mu.Unlock()
 	for _, cw := range all {
 		if cw.mu.TryLock() {
-			if len(cw.sent) == 0 && time.Since(cw.used) > leaseIdle {
+			if cw.isIdle() {
+				ctx, cancel := context.WithTimeout(ctx, lastWords)
 				cw.release(ctx)
+				cancel()
 			}
 			cw.mu.Unlock()
 		}
@@ -116,17 +122,24 @@ type chunkWriter struct {
 	key   chunkKey
 	users int // under writers.mu
 
+	start uint64 // of the chunk in the file, in bytes
+
 	mu       sync.Mutex
 	session  *session // that the lease belongs to; nil if there is none
 	location wire.Location
 	sequence uint64 // of the next write
-	written  uint64 // sequence of the last write under this lease, or 0
 	conn     *dataConn
-	sent     []*sentFrame // not acknowledged, in order
-	dirty    bool         // written since the last sync
-	retried  bool         // the connection was lost, and nothing acknowledged since
+	sent     []*sentFrame  // not acknowledged, in order
+	dirty    bool          // written since the last sync
+	spill    bool          // the first write is the bytes of the file's record
+	retried  bool          // the connection was lost, and nothing acknowledged since
+	timer    *time.Timer   // gives the lease back early; see append.go
+	hold     time.Duration // the lease is given back when it was not used for so long
 	used     time.Time
 	lost     error // what was written may be lost; everybody who wrote is told
+
+	// What was acknowledged, over all leases: see kept.go.
+	acknowledged
 }
 
 // sentFrame is a write or a sync that waits for its acknowledgement.
@@ -152,7 +165,7 @@ func (w *chunkWriter) write(ctx context.Context, offset uint64, data []byte, fre
 	if w.c.options.SyncWrites {
 		f.frame.Flags = wire.FlagSync
 	}
-	w.dirty = !w.c.options.SyncWrites || w.dirty
+	w.dirty = true
 	return w.push(ctx, f)
 }
 
@@ -160,8 +173,15 @@ func (w *chunkWriter) write(ctx context.Context, offset uint64, data []byte, fre
 func (w *chunkWriter) sync(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.askSync(ctx)
+}
+
+func (w *chunkWriter) askSync(ctx context.Context) error {
 	if !w.dirty || w.lost != nil {
 		return w.lost
+	}
+	if w.c.options.SyncWrites && len(w.unsynced) == 0 && w.session != nil { // what is on its way syncs itself
+		return nil
 	}
 	if err := w.open(ctx); err != nil {
 		return err
@@ -177,10 +197,12 @@ func (w *chunkWriter) wait(ctx context.Context) error {
 	return w.drain(ctx, 0)
 }
 
-// lease gets the lease before there is something to write.
-func (w *chunkWriter) lease(ctx context.Context) error {
+// lease gets the lease before there is something to write. With spill the first
+// write will be the bytes of the file's record.
+func (w *chunkWriter) lease(ctx context.Context, spill bool) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.spill = spill
 	return w.open(ctx)
 }
 
@@ -193,12 +215,20 @@ func (w *chunkWriter) open(ctx context.Context) error {
 	case w.session == nil:
 	case w.session == w.c.session.Load():
 		return nil
-	case len(w.sent) > 0:
-		return w.lose(ErrLeaseLost)
+	case len(w.sent) > 0: // under a session that has ended
+		return w.recover(ctx, errSessionEnded)
 	}
 	w.leaveConn(true)
-	return w.acquire(ctx)
+	if err := w.acquire(ctx); err != nil {
+		if errors.Is(err, ErrLost) {
+			return w.lose(err)
+		}
+		return err
+	}
+	return nil
 }
+
+var errSessionEnded = errors.New("the session has ended")
 
 // acquire asks for the lease, for as long as another client may keep it.
 func (w *chunkWriter) acquire(ctx context.Context) error {
@@ -207,7 +237,8 @@ func (w *chunkWriter) acquire(ctx context.Context) error {
 		var under *session
 		reply, err := call(ctx, w.c, func(ctx context.Context, s *session) (*control.LeaseReply, error) {
 			under = s
-			return w.c.control.Lease(ctx, &control.LeaseRequest{Session: s.id, Inode: w.key.inode, Index: w.key.index}, wait)
+			return w.c.control.Lease(ctx, &control.LeaseRequest{Session: s.id, Inode: w.key.inode, Index: w.key.index, Spill: w.spill,
+				WaitMs: uint64(w.c.options.LeaseWait.Milliseconds())}, wait)
 		})
 		if err == nil {
 			return w.adopt(reply, under)
@@ -230,7 +261,10 @@ func (w *chunkWriter) adopt(reply *control.LeaseReply, under *session) error {
 	if err != nil {
 		return err
 	}
-	w.session, w.location, w.sequence, w.written = under, location, reply.NextSequence, 0
+	w.session, w.location, w.sequence = under, location, reply.NextSequence
+	if err := w.compare(reply, location.Chunk, under); err != nil {
+		return err
+	}
 	for _, f := range w.sent {
 		w.number(f)
 	}
@@ -241,10 +275,11 @@ func (w *chunkWriter) adopt(reply *control.LeaseReply, under *session) error {
 func (w *chunkWriter) number(f *sentFrame) {
 	f.frame.Chunk, f.frame.Epoch = w.location.Chunk, w.location.Epoch
 	if f.frame.Type == wire.FrameWrite {
-		w.written = w.sequence
+		f.frame.Sequence = w.sequence
 		w.sequence++
+	} else {
+		f.frame.Sequence = w.sequence - 1 // of the last write that must be in it
 	}
-	f.frame.Sequence = w.written
 	f.frame.Extra = wire.AppendWriteExtra(f.frame.Extra[:0], w.location.Replicas[1:], f.sums)
 }
 
@@ -322,6 +357,8 @@ func (w *chunkWriter) receive(ctx context.Context) error {
 	}
 	w.retried = false
 	w.sent = w.sent[1:]
+	w.note(&f.frame)
+	w.spill = false
 	if f.free != nil {
 		f.free()
 	}
@@ -366,12 +403,19 @@ func (w *chunkWriter) recover(ctx context.Context, cause error) error {
 // says that the connection had been idle before, and may have been dead.
 func (w *chunkWriter) findWay(ctx context.Context, cause error, stale bool) error {
 	replicas := w.location.Replicas
+	if cause == errSessionEnded || w.session != w.c.session.Load() {
+		return w.acquire(ctx)
+	}
 	var answered *dataconn.StatusError
 	if !errors.As(cause, &answered) {
-		// Perhaps only the connection was lost. A lone replica can't be left.
-		if stale || !w.retried || len(replicas) == 1 {
+		// Perhaps only the connection was lost.
+		if stale || !w.retried {
 			w.retried = w.retried || !stale
 			return nil
+		}
+		if len(replicas) == 1 { // can't be left, but its server may come back elsewhere
+			w.retried = false
+			return w.acquire(ctx)
 		}
 		return w.leaveReplica(ctx, 0, cause)
 	}
@@ -384,27 +428,11 @@ func (w *chunkWriter) findWay(ctx context.Context, cause error, stale bool) erro
 	case wire.StatusNotFound, wire.StatusNoSpace, wire.StatusIO:
 		return w.leaveReplica(ctx, 0, cause)
 	case wire.StatusStaleEpoch, wire.StatusOutOfOrder:
-		return w.leaseAgain(ctx)
+		return w.acquire(ctx)
 	case wire.StatusCorrupt: // damaged on its way
 		return nil
 	}
 	return fmt.Errorf("write chunk %d: %w", w.location.Chunk, cause)
-}
-
-// leaseAgain gets a new epoch. Nobody else can have written as long as the
-// session is the same.
-func (w *chunkWriter) leaseAgain(ctx context.Context) error {
-	before := w.session
-	if before != w.c.session.Load() {
-		return ErrLeaseLost
-	}
-	if err := w.acquire(ctx); err != nil {
-		return err
-	}
-	if w.session != before {
-		return ErrLeaseLost
-	}
-	return nil
 }
 
 // leaveReplica goes on with the other replicas.
@@ -456,16 +484,86 @@ func (w *chunkWriter) lose(cause error) error {
 	return w.lost
 }
 
-// release gives the lease back. Its time runs out by itself if that fails.
+// isIdle says whether the lease can be given back meanwhile.
+func (w *chunkWriter) isIdle() bool {
+	return w.session != nil && len(w.sent) == 0 && time.Since(w.used) > cmp.Or(w.hold, w.c.options.LeaseIdle)
+}
+
+// release gives the lease back. What was written is synced first: it is settled
+// then, and lost by no crash. Where that fails the metadata server hears that it
+// is not, and settles the chunk itself.
 func (w *chunkWriter) release(ctx context.Context) {
+	if w.session == nil {
+		return
+	}
+	if len(w.unsynced) > 0 && w.lost == nil && w.session == w.c.session.Load() && !weaken.On(weaken.SyncBeforeRelease) {
+		if w.askSync(ctx) == nil {
+			w.drain(ctx, 0) // if it fails, the writers are told by w.lost
+		}
+	}
 	w.leaveConn(len(w.sent) == 0)
 	s := w.session
 	if s == nil {
 		return
 	}
 	w.session = nil
-	attempt(ctx, s, func(ctx context.Context, s *session) (*control.Empty, error) {
-		return w.c.control.Release(ctx, &control.ReleaseRequest{Session: s.id, Inode: w.key.inode, Index: w.key.index,
-			Epoch: w.location.Epoch, Settled: w.lost == nil && len(w.sent) == 0})
+	w.holder.Store(0)
+	request := &control.ReleaseRequest{Session: s.id, Inode: w.key.inode, Index: w.key.index, Epoch: w.location.Epoch,
+		Sequence: w.sequence - 1, Length: w.length, Synced: w.synced}
+	if weaken.On(weaken.SyncBeforeRelease) {
+		request.Synced = request.Sequence
+	}
+	if err := w.c.sendRelease(ctx, s, request); err != nil {
+		w.c.writers.releaseLater(request)
+	}
+}
+
+// sendRelease returns an error if it is unknown whether the lease was given back.
+func (c *Client) sendRelease(ctx context.Context, s *session, request *control.ReleaseRequest) error {
+	_, err := attempt(ctx, s, func(ctx context.Context, _ *session) (*control.Empty, error) {
+		return c.control.Release(ctx, request)
 	})
+	switch codeOf(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled:
+		return err
+	}
+	return nil // the lease is somebody else's, or nobody's, by now
+}
+
+// maxReleases bounds the releases that are tried again. The leases of others lapse.
+const maxReleases = 1024
+
+func (w *writers) releaseLater(request *control.ReleaseRequest) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.unreleased) < maxReleases {
+		w.unreleased = append(w.unreleased, request)
+	}
+}
+
+// releaseAgain tries again what has failed.
+func (w *writers) releaseAgain(ctx context.Context) {
+	w.mu.Lock()
+	due := w.unreleased
+	w.unreleased = nil
+	w.mu.Unlock()
+	s := w.client.session.Load()
+	for _, request := range due {
+		if request.Session == s.id && w.client.sendRelease(ctx, s, request) != nil {
+			w.releaseLater(request)
+		}
+	}
+}
+
+// held returns the leases of a session, to be kept alive.
+func (w *writers) held(s *session) (list []*control.HeldLease) {
+	w.mu.Lock()
+	all := slices.Collect(maps.Values(w.chunks))
+	w.mu.Unlock()
+	for _, cw := range all {
+		if cw.holder.Load() == s.id {
+			list = append(list, &control.HeldLease{Inode: cw.key.inode, Index: cw.key.index})
+		}
+	}
+	return list
 }

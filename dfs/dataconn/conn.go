@@ -220,6 +220,8 @@ var statusTexts = map[wire.Status]string{
 	wire.StatusIO:          "disk failed",
 	wire.StatusUnsupported: "data path not supported",
 	wire.StatusChainBroken: "a replica down the chain failed",
+	wire.StatusTooShort:    "replica is too short",
+	wire.StatusNotServing:  "replica is not served now",
 }
 
 func (e *StatusError) Error() string {

@@ -194,7 +194,8 @@ func (b *body) relay(ctx context.Context, u *upstream, p piece, location *wire.L
 	if err := b.settle(ctx); err != nil {
 		return 0, err
 	}
-	asked := wire.Frame{Type: wire.FrameRead, Chunk: location.Chunk, Epoch: location.Epoch, Offset: p.offset, Length: uint32(p.n)}
+	asked := wire.Frame{Type: wire.FrameRead, Chunk: location.Chunk, Epoch: location.Epoch, Sequence: uint64(location.Length),
+		Offset: p.offset, Length: uint32(p.n)}
 	u.Number(&asked)
 	want := b.expect(p, &asked)
 	skip := int64(p.offset - want.Offset)

@@ -194,7 +194,7 @@ func openSession(b *testing.B, meta control.MetaClient) uint64 {
 func fillDirectories(b *testing.B, meta control.MetaClient, worker, directories, files int) error {
 	session, number := openSession(b, meta), uint64(0)
 	for d := worker; d < directories; d += 4 {
-		if _, err := meta.KeepAlive(b.Context(), &control.SessionID{Session: session}); err != nil {
+		if _, err := meta.KeepAlive(b.Context(), &control.KeepAliveRequest{Session: session}); err != nil {
 			return err
 		}
 		for f := 0; f < files; {

@@ -136,6 +136,7 @@ func (l *lease) write(offset uint64, data string, replicas int) {
 	a, _ := exchange(l.u.t, l.Location.Replicas[0].Address, f, []byte(data))
 	require.Equal(l.u.t, wire.StatusOK, a.Status, "%s", a.Extra)
 	l.NextSequence++
+	l.Length = max(l.Length, offset+uint64(len(data)))
 }
 
 func (l *lease) writeAll(data string) {
@@ -144,8 +145,12 @@ func (l *lease) writeAll(data string) {
 }
 
 func (l *lease) release(settled bool) error {
-	_, err := l.u.meta.Release(l.u.t.Context(), &control.ReleaseRequest{Session: l.u.session, Inode: l.inode,
-		Index: l.Location.Index, Epoch: l.Location.Epoch, Settled: settled})
+	q := &control.ReleaseRequest{Session: l.u.session, Inode: l.inode, Index: l.Location.Index, Epoch: l.Location.Epoch,
+		Sequence: l.NextSequence - 1, Length: l.Length, Synced: l.NextSequence - 1}
+	if !settled {
+		q.Synced = l.Synced
+	}
+	_, err := l.u.meta.Release(l.u.t.Context(), q)
 	return err
 }
 
@@ -241,10 +246,13 @@ func TestOneWriterAtATime(t *testing.T) {
 	got := second.lease(inode, 0)
 	require.Greater(t, got.Location.Epoch, first.Location.Epoch)
 	require.Equal(t, first.NextSequence, got.NextSequence)
-	require.True(t, second.has("/f", 3, "Junac"), "equal, and cut to the file's size: %q", second.copies("/f"))
+	require.EqualValues(t, len("Junacknowledged"), got.Length)
+	require.Equal(t, u.session, got.LastWriter)
+	require.True(t, second.has("/f", 3, "Junacknowledged"), "equal, and kept, as it may have been acknowledged: %q", second.copies("/f"))
+	require.EqualValues(t, got.Length, second.lookup("/f", 0).Attributes.Size)
 	got.writeAll("mine")
 	require.NoError(t, got.release(true))
-	require.True(t, second.has("/f", 3, "minec"))
+	require.True(t, second.has("/f", 3, "minecknowledged"), "%q", second.copies("/f"))
 	second.checkClean()
 }
 
@@ -275,7 +283,7 @@ func TestASessionThatIsNotKeptAliveEnds(t *testing.T) {
 	forgotten.expires.Store(time.Now().UnixNano())
 	eventually(t, "the session has ended", func() bool { return u.lookup("/f", 0).Status == wire.LookupBadSession })
 	require.Equal(t, "Unauthenticated", u.fails(&control.Mkdir{Node: node("/d")}))
-	_, err = u.meta.KeepAlive(t.Context(), &control.SessionID{Session: u.session})
+	_, err = u.meta.KeepAlive(t.Context(), &control.KeepAliveRequest{Session: u.session})
 	require.Equal(t, "Unauthenticated", outcome(err))
 	second := u.open(0)
 	second.lease(inode, 0)

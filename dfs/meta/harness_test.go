@@ -46,7 +46,7 @@ var quiet = slog.New(slog.DiscardHandler)
 func newRig(t testing.TB, change ...func(*Config)) *rig {
 	r := &rig{t: t, config: Config{
 		Directory: t.TempDir(), Log: quiet, CacheBytes: 32 << 20,
-		Heartbeat: 20 * time.Millisecond, DeadAfter: 200 * time.Millisecond, RepairDelay: 300 * time.Millisecond,
+		Heartbeat: 20 * time.Millisecond, DeadAfter: time.Second, RepairDelay: 1500 * time.Millisecond,
 		RepairsPerSecond: 10_000,
 	}}
 	for _, c := range change {

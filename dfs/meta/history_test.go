@@ -215,7 +215,7 @@ func TestHistoriesWithAKilledServerAreLinearizable(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 1))
 	for i := range uint64(killedHistories) {
 		eventually(t, "a connection", func() bool {
-			_, err := users[0].meta.KeepAlive(context.Background(), &control.SessionID{Session: users[0].session})
+			_, err := users[0].meta.KeepAlive(context.Background(), &control.KeepAliveRequest{Session: users[0].session})
 			return err == nil
 		})
 		r := play(users, seed+i, func() {

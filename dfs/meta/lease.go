@@ -3,27 +3,22 @@ package meta
 import (
 	"context"
 	"slices"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
+	"waggle/dfs/weaken"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
-
-// maxLeases bounds the leases that one change looks through. Those of a session
-// that has ended and had more are found by the mender.
-const maxLeases = 1 << 16
 
 // chunkIDBlock is how many chunk numbers are taken at once, so that making a
 // chunk costs one commit. What is left of a block when the server stops is lost.
 const chunkIDBlock = 256
 
-// The life of a lease. A chunk that is open under an epoch is recorded as such
-// before its writer hears of it; so after a crash of this server it is known
-// which replicas may differ. It is closed by a release that says that all
-// replicas have acknowledged everything. Otherwise it has to be settled first:
-// see settle. Whoever changes a chunk's epoch or servers holds its place's lock,
-// from before the replicas are sealed until the record is durable.
+// maxBusyWait is how long a call waits at most for a lease that another session
+// holds. The client asks again.
+const maxBusyWait = 2 * time.Second
 
 // Lease implements control.MetaServer.
 func (s *Server) Lease(ctx context.Context, q *control.LeaseRequest) (*control.LeaseReply, error) {
@@ -32,6 +27,36 @@ func (s *Server) Lease(ctx context.Context, q *control.LeaseRequest) (*control.L
 		return nil, err
 	}
 	p := place{q.Inode, q.Index}
+	if s.holds(session, p) { // who has it does not wait for those who want it
+		return s.grant(ctx, session, p, q.Spill)
+	}
+	next, err := s.wanted.queue.lock(ctx, p)
+	if err != nil {
+		return nil, err
+	}
+	defer next()
+	reply, err := s.grant(ctx, session, p, q.Spill)
+	if !isBusy(err) {
+		return reply, err
+	}
+	end := time.Now().Add(min(time.Duration(min(q.WaitMs, 1<<32))*time.Millisecond, maxBusyWait))
+	for isBusy(err) && time.Now().Before(end) && ctx.Err() == nil {
+		freed := s.wanted.want(p) // before the next look, so that no release is missed
+		if reply, err = s.grant(ctx, session, p, q.Spill); isBusy(err) {
+			freed.wait(ctx, end)
+		}
+		freed.forget()
+	}
+	return reply, err
+}
+
+func (s *Server) holds(session *session, p place) bool {
+	_, c, err := s.file(p)
+	return err == nil && c != nil && c.open && c.session == session.id
+}
+
+// grant gives a session the lease of a chunk that no other session has.
+func (s *Server) grant(ctx context.Context, session *session, p place, spill bool) (*control.LeaseReply, error) {
 	unlock, err := s.places.lock(ctx, p)
 	if err != nil {
 		return nil, err
@@ -46,11 +71,11 @@ func (s *Server) Lease(ctx context.Context, q *control.LeaseRequest) (*control.L
 	}
 	switch {
 	case c == nil:
-		return s.makeChunk(ctx, session, n, p)
+		return s.makeChunk(ctx, session, n, p, spill)
 	case c.open && c.session != session.id && s.sessions.alive(c.session):
-		return nil, refusal(codes.Unavailable, "EBUSY: chunk %d of inode %d is being written by another session", p.index, p.inode)
+		return nil, busy(p)
 	}
-	return s.reopen(ctx, session, n, p, c, nil)
+	return s.reopen(ctx, session, n, p, c, nil, spill)
 }
 
 // file returns a file and the chunk at a place of it, nil if there is none.
@@ -63,43 +88,44 @@ func (s *Server) file(p place) (*inode, *chunk, error) {
 		return nil, nil, storeFailed(r.err)
 	case n == nil:
 		return nil, nil, refusal(codes.NotFound, "inode %d does not exist", p.inode)
+	case c != nil && weaken.On(weaken.KeepSettledLength) && !s.sessions.alive(c.writer):
+		c = c.clone()
+		start := min(uint64(p.index)*uint64(n.ChunkSize), n.Size)
+		c.cut = min(c.cut, uint32(min(n.Size-start, uint64(noCut))))
 	}
 	return n, c, nil
 }
 
 // reopen settles a chunk under a new epoch and opens it for a session.
-func (s *Server) reopen(ctx context.Context, session *session, n *inode, p place, c *chunk, failed []uint32) (*control.LeaseReply, error) {
-	settled, err := s.settle(ctx, c, s.keep(n, p, c, session.id), failed)
+func (s *Server) reopen(ctx context.Context, session *session, n *inode, p place, c *chunk, failed []uint32, spill bool) (*control.LeaseReply, error) {
+	settled, err := s.settle(ctx, c, failed)
 	if err != nil {
 		return nil, err
 	}
-	next := c.clone()
-	next.epoch, next.servers, next.cut = settled.epoch, settled.servers, noCut
+	if err := s.enough(n, settled.servers, c.servers); err != nil {
+		return nil, err
+	}
+	next := c.settledAs(settled)
 	next.open, next.session, next.writer = true, session.id, session.id
+	next.spill = spill || c.open && c.session == session.id && c.spill && settled.sequence == c.sequence
 	if err := s.recordChunk(ctx, p, c, next, session); err != nil {
 		return nil, err
 	}
-	return s.leaseReply(p, next, settled.sequence+1, settled.length), nil
+	s.renewals.renew(session.id, p)
+	return s.leaseReply(p, next, c.writer), nil
 }
 
-func (s *Server) leaseReply(p place, c *chunk, next, length uint64) *control.LeaseReply {
-	return &control.LeaseReply{Location: s.locationMessage(p, c), NextSequence: next, Length: length}
-}
-
-// keep returns how many bytes of a chunk's replicas a new writer may find. What
-// was cut off is gone; and what a writer that is gone has left behind the
-// file's end was never part of it.
-func (s *Server) keep(n *inode, p place, c *chunk, writer uint64) uint64 {
-	keep := uint64(c.cut) // noCut is more than any chunk holds
-	if c.writer != writer && !s.sessions.alive(c.writer) {
-		var size uint64 // of the file in chunks; a small file has its bytes elsewhere
-		if !isSmall(n) {
-			size = n.Size
-		}
-		start := uint64(p.index) * uint64(n.ChunkSize)
-		keep = min(keep, size-min(size, start))
+// enough says whether there are as many replicas as a write needs.
+func (s *Server) enough(n *inode, reached, asked []uint32) error {
+	if need := min(s.config.MinReplicas, int(n.Replication)); len(reached) < need {
+		return refusal(codes.Unavailable, "%d of the chunk servers %v can be reached, and a write needs %d replicas: start the others", len(reached), asked, need)
 	}
-	return keep
+	return nil
+}
+
+func (s *Server) leaseReply(p place, c *chunk, lastWriter uint64) *control.LeaseReply {
+	return &control.LeaseReply{Location: s.locationMessage(p, c), NextSequence: c.sequence + 1, Length: uint64(c.length),
+		Synced: c.sequence, LastWriter: lastWriter}
 }
 
 // recordChunk makes a new record of a chunk durable, if it still has the one
@@ -110,10 +136,17 @@ func (s *Server) recordChunk(ctx context.Context, p place, before, next *chunk, 
 		switch {
 		case now == nil || now.id != before.id:
 			return refusal(codes.NotFound, "chunk %d of inode %d was removed", p.index, p.inode)
-		case now.epoch != before.epoch || now.cut != before.cut || now.open != before.open || now.session != before.session:
+		case now.epoch != before.epoch || now.cut != before.cut && !weaken.On(weaken.KeepSettledLength) || now.open != before.open || now.session != before.session:
 			return refusal(codes.Unavailable, "chunk %d of inode %d has changed meanwhile: try again", p.index, p.inode)
 		case session != nil && session.ended:
 			return errBadSession
+		}
+		// A writer that goes on says itself what its file has, but for what it moves
+		// from the file's record.
+		if before.open && (before.spill || next.session != before.session) {
+			if err := c.claim(p, before, next); err != nil {
+				return err
+			}
 		}
 		for _, server := range before.servers {
 			if !slices.Contains(next.servers, server) {
@@ -138,7 +171,7 @@ func (s *Server) recordChunk(ctx context.Context, p place, before, next *chunk, 
 // makeChunk makes a chunk where there is none, open for a session. The replicas
 // are made first: if that is interrupted they belong to nobody, and are deleted
 // when their servers report them.
-func (s *Server) makeChunk(ctx context.Context, session *session, n *inode, p place) (*control.LeaseReply, error) {
+func (s *Server) makeChunk(ctx context.Context, session *session, n *inode, p place, spill bool) (*control.LeaseReply, error) {
 	if err := s.space.room(); err != nil {
 		return nil, err
 	}
@@ -152,8 +185,11 @@ func (s *Server) makeChunk(ctx context.Context, session *session, n *inode, p pl
 	}
 	s.making.add(id, chosen)
 	defer s.making.remove(id, chosen)
-	created := &chunk{id: id, epoch: 1, session: session.id, writer: session.id, open: true, cut: noCut}
+	created := &chunk{id: id, epoch: 1, session: session.id, writer: session.id, open: true, spill: spill, cut: noCut}
 	created.servers, err = s.createReplicas(ctx, created, chosen)
+	if err == nil {
+		err = s.enough(n, created.servers, chosen)
+	}
 	if err == nil {
 		err = s.executor.do(ctx, func(c *change) error { return c.addChunk(session, p, created) })
 	}
@@ -161,7 +197,8 @@ func (s *Server) makeChunk(ctx context.Context, session *session, n *inode, p pl
 		s.dropReplicas(id, chosen)
 		return nil, err
 	}
-	return s.leaseReply(p, created, 1, 0), nil
+	s.renewals.renew(session.id, p)
+	return s.leaseReply(p, created, 0), nil
 }
 
 // addChunk adds a new chunk to a file.
@@ -243,7 +280,7 @@ func (s *Server) ReportFailure(ctx context.Context, q *control.FailureRequest) (
 		// The answer to an earlier report was lost: what it named is gone by now.
 		failed = nil
 	}
-	return s.reopen(ctx, session, n, p, c, failed)
+	return s.reopen(ctx, session, n, p, c, failed, false)
 }
 
 func leaseLost(p place) error {
@@ -256,6 +293,9 @@ func (s *Server) Release(ctx context.Context, q *control.ReleaseRequest) (*contr
 	if err != nil {
 		return nil, err
 	}
+	if q.Length > wire.MaxChunkSize || q.Synced > q.Sequence {
+		return nil, refusal(codes.InvalidArgument, "release of a chunk of %d bytes with write %d, durable up to %d", q.Length, q.Sequence, q.Synced)
+	}
 	p := place{q.Inode, q.Index}
 	err = s.executor.do(ctx, func(c *change) error {
 		open := c.chunk(p)
@@ -266,19 +306,30 @@ func (s *Server) Release(ctx context.Context, q *control.ReleaseRequest) (*contr
 			return nil
 		case open.epoch != q.Epoch || open.session != session.id:
 			return leaseLost(p)
-		case !q.Settled:
+		case q.Synced < q.Sequence || q.Sequence < open.sequence || q.Length < uint64(open.length):
 			c.abandonLease(p)
 			return nil
 		}
-		open.open, open.session = false, 0
-		c.putChunk(p, open)
-		c.delete(leaseKey(p))
-		if n := c.inode(p.inode); n != nil && len(open.servers) < int(n.Replication) {
-			c.chores.mend = append(c.chores.mend, p)
-		}
-		return nil
+		return c.close(p, open, q)
 	})
+	s.wanted.free(p)
 	return &control.Empty{}, err
+}
+
+// close records a chunk as settled, as its writer says that it is.
+func (c *change) close(p place, open *chunk, q *control.ReleaseRequest) error {
+	next := open.settledAs(&settled{epoch: open.epoch, servers: open.servers, sequence: q.Sequence, length: q.Length})
+	next.cut = open.cut
+	if err := c.claim(p, open, next); err != nil {
+		c.abandonLease(p)
+		return nil
+	}
+	c.putChunk(p, next)
+	c.delete(leaseKey(p))
+	if n := c.inode(p.inode); n != nil && len(open.servers) < int(n.Replication) {
+		c.chores.mend = append(c.chores.mend, p)
+	}
+	return nil
 }
 
 func (s *Server) locationMessage(p place, c *chunk) *control.Location {
@@ -286,7 +337,7 @@ func (s *Server) locationMessage(p place, c *chunk) *control.Location {
 	if c == nil {
 		return message
 	}
-	message.Chunk, message.Epoch = c.id, c.epoch
+	message.Chunk, message.Epoch, message.Length = c.id, c.epoch, uint64(c.expected())
 	for _, r := range s.servers.replicas(make([]wire.Replica, 0, wire.MaxReplicas), c.servers) {
 		message.Replicas = append(message.Replicas, &control.Replica{Server: r.Server, Address: r.Address.String()})
 	}

@@ -90,7 +90,7 @@ func (s *Server) locate(r *reader, p place, l *wire.Location) {
 func (s *Server) fillLocation(p place, c *chunk, l *wire.Location) {
 	l.Index = p.index
 	if c != nil {
-		l.Chunk, l.Epoch = c.id, c.epoch
+		l.Chunk, l.Epoch, l.Length = c.id, c.epoch, c.expected()
 		l.Replicas = s.servers.replicas(l.Replicas, c.servers)
 	}
 }

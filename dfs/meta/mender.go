@@ -239,7 +239,9 @@ func (m *mender) mend(ctx context.Context, p place, suspect bool, failed []uint3
 	if err != nil {
 		return err
 	}
-	if c.open && m.s.sessions.alive(c.session) {
+	writer, _ := m.s.sessions.get(c.session)
+	written := c.open && writer != nil
+	if written && !suspect {
 		return nil // looked at again when it is released
 	}
 	if !suspect && !m.needs(n, c) {
@@ -248,13 +250,15 @@ func (m *mender) mend(ctx context.Context, p place, suspect bool, failed []uint3
 	if err := m.limiter.Wait(ctx); err != nil {
 		return err
 	}
-	settled, err := m.s.settle(ctx, c, m.s.keep(n, p, c, 0), failed)
+	settled, err := m.s.settle(ctx, c, failed)
 	if err != nil {
 		return err
 	}
-	next := c.clone()
-	next.epoch, next.servers, next.cut = settled.epoch, settled.servers, noCut
-	next.open, next.session = false, 0
+	next := c.settledAs(settled)
+	if written { // its writer finds that the epoch is another, and asks for the lease again
+		next.open, next.session, next.spill = true, c.session, c.spill
+		return m.s.recordChunk(ctx, p, c, next, writer)
+	}
 	lacking := int(n.Replication) - len(next.servers)
 	added := m.s.servers.choose(lacking, slices.Concat(next.servers, failed))
 	if len(added) == 0 { // there is no other disk

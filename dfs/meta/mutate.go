@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"waggle/dfs/weaken"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -66,6 +67,9 @@ func (s *Server) Mutate(ctx context.Context, q *control.MutateRequest) (*control
 					return nil
 				}
 				if err != nil {
+					if weaken.On(weaken.AnswerEach) {
+						return err
+					}
 					r = refusedResult(err)
 				}
 				reply.Results = append(reply.Results, r)
@@ -89,7 +93,17 @@ func (s *Server) Mutate(ctx context.Context, q *control.MutateRequest) (*control
 			attempt.cuts[needed.place] = needed.length
 		}
 	}
+	s.tellWanted(reply.Results)
 	return reply, nil
+}
+
+// tellWanted marks the answers of those who should release their leases soon.
+func (s *Server) tellWanted(results []*control.MutationResult) {
+	for i, r := range results {
+		if inode := r.GetAttributes().GetInode(); inode != 0 && s.wanted.isWanted(inode) {
+			results[i] = &control.MutationResult{Attributes: r.Attributes, Wanted: true} // what is remembered stays as it is
+		}
+	}
 }
 
 // mutating is what one request's mutations have in common.

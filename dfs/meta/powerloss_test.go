@@ -57,7 +57,9 @@ func TestAReplicaThatLostPowerServesNoOldBlocks(t *testing.T) {
 			l := u.lease(inode, 0)
 			l.writeAll(strings.Repeat("new!", wire.BlockSize/4))
 			l.write(uint64(len(old)-1), "?", 3)
-			require.NoError(t, l.release(true))
+			if lost < len(hosts) { // otherwise the release would say that the writes are durable
+				require.NoError(t, l.release(true))
+			}
 			want := strings.Repeat("new!", wire.BlockSize/4) + old[wire.BlockSize:len(old)-1] + "?"
 			require.True(t, u.has("/f", 3, want))
 			for i, h := range hosts[:lost] {

@@ -188,8 +188,7 @@ func (e entries) without(name []byte) entries {
 //
 // It is open while a session may write to it, and until its replicas are known
 // to be equal again: then session says who writes, or is 0 if nobody does any
-// more. A chunk that is not open is settled: its replicas are equal and durable
-// to the same degree.
+// more. A chunk that is not open is settled: its replicas are equal, and durable.
 type chunk struct {
 	id    uint64
 	epoch uint64 // grows with every change of who may write and of servers
@@ -197,6 +196,13 @@ type chunk struct {
 	session uint64
 	writer  uint64
 	open    bool
+	// spill says that the first write of the session is the bytes that the file has
+	// in its record.
+	spill bool
+	// sequence and length (bytes) are those that the replicas were settled at last.
+	// What comes behind, while the chunk is open, is known to its writer alone.
+	sequence uint64
+	length   uint32
 	// cut is the length in bytes that the replicas have to be cut to before more
 	// of the file is shown or written; noCut if there is nothing to cut.
 	cut     uint32
@@ -205,17 +211,31 @@ type chunk struct {
 
 const noCut = ^uint32(0)
 
+// Flags of a chunk's record.
+const (
+	chunkOpen byte = 1 << iota
+	chunkSpill
+)
+
+// expected is how many bytes every replica of the chunk holds at least.
+func (c *chunk) expected() uint32 { return min(c.length, c.cut) }
+
 func (c *chunk) append(b []byte) []byte {
 	le := binary.LittleEndian
 	b = le.AppendUint64(b, c.id)
 	b = le.AppendUint64(b, c.epoch)
 	b = le.AppendUint64(b, c.session)
 	b = le.AppendUint64(b, c.writer)
-	var open byte
+	var flags byte
 	if c.open {
-		open = 1
+		flags |= chunkOpen
 	}
-	b = append(b, open)
+	if c.spill {
+		flags |= chunkSpill
+	}
+	b = append(b, flags)
+	b = le.AppendUint64(b, c.sequence)
+	b = le.AppendUint32(b, c.length)
 	b = le.AppendUint32(b, c.cut)
 	return appendU32s(b, c.servers)
 }
@@ -223,9 +243,10 @@ func (c *chunk) append(b []byte) []byte {
 func decodeChunk(b []byte) (*chunk, error) {
 	d := decoder{b: b}
 	c := &chunk{id: d.u64(), epoch: d.u64(), session: d.u64(), writer: d.u64()}
-	open := d.u8()
-	c.open = open == 1
-	d.bad = d.bad || open > 1
+	flags := d.u8()
+	c.open, c.spill = flags&chunkOpen != 0, flags&chunkSpill != 0
+	d.bad = d.bad || flags > chunkOpen|chunkSpill
+	c.sequence, c.length = d.u64(), d.u32()
 	c.cut = d.u32()
 	c.servers = d.u32s()
 	return c, d.end("chunk")
@@ -391,7 +412,7 @@ type identity struct {
 }
 
 // recordFormat is the only format that this version reads and writes.
-const recordFormat = 1
+const recordFormat = 2
 
 func (i *identity) append(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, i.format)

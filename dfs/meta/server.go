@@ -14,10 +14,47 @@
 //   - walk.go, namespace.go, size.go and attributes.go are the file system;
 //     mutate.go makes each mutation happen exactly once, and space.go refuses what
 //     would fill the disk.
-//   - session.go and servers.go know clients and chunk servers.
+//   - session.go and servers.go know clients and chunk servers; renew.go ends
+//     sessions and leases that are not kept alive.
 //   - lease.go opens chunks for writing, settle.go makes their replicas equal,
-//     and mender.go repairs and deletes in the background.
+//     fence.go closes to readers what is left behind, wanted.go lets those wait who
+//     want a lease, and mender.go repairs and deletes in the background.
 //   - check.go finds, and mends, whatever is inconsistent all the same.
+//
+// # The lease contract
+//
+// A chunk is written by one session at a time, under a lease with an epoch. What the
+// metadata server, the chunk servers and the client library owe one another is that
+// nothing which was acknowledged is lost in silence:
+//
+//  1. A lease is recorded before its holder hears of it, so after a crash it is known
+//     which replicas may differ. The holder names it with each keep-alive; one that is
+//     not named for a session's time to live lapses. So a lost release costs that time,
+//     not the life of the session.
+//  2. A write is acknowledged by all replicas of its epoch, at least
+//     Config.MinReplicas of them, in the order of the writes' sequences.
+//  3. A grant carries the sequence and the length that the chunk has, all of it durable
+//     on all replicas, and who could write before. The client compares it with what it
+//     was acknowledged, and says what is missing (client.ErrLost).
+//  4. A release carries the last sequence, the length, and up to which sequence the
+//     replicas have said that all is durable. Where that is everything the chunk is
+//     settled: closed, with this sequence and length on record. Otherwise it is
+//     abandoned, as by a session that ends, and settled by the server: its replicas are
+//     sealed under a new epoch, synced, and made equal to the one that has the most.
+//  5. What was settled stays. It makes the file grow if nobody has said its size yet, and
+//     no later settling may come to less: where not every replica can be reached, that
+//     waits; where all can, it is an error (DATA_LOSS), and never zeros. Only Truncate cuts.
+//  6. A location names the length that every replica has at least. A reader names it to
+//     the chunk server, and goes to another replica where one is shorter.
+//  7. Before a writer hears of a new epoch, every replica that is not part of it has
+//     stopped serving: it is fenced, or its server's lease has lapsed. A chunk server
+//     serves reads under a lease that heartbeats extend. One that was out of touch, or
+//     has started again, first reports its replicas and is told which may be behind.
+//  8. The answers to a session's mutations are kept until the client says that it has
+//     them, over restarts of the server. One that may have been forgotten is refused.
+//
+// Each of these stands at a place that package weaken can take away, so that tests
+// see whether they would notice.
 //
 // Clients are trusted to say who their user is, as NFS clients are without
 // Kerberos.
@@ -33,6 +70,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,6 +110,10 @@ type Config struct {
 	Heartbeat, DeadAfter, RepairDelay time.Duration
 	// RepairsPerSecond bounds the chunks that are mended, 20 by default.
 	RepairsPerSecond float64
+	// MinReplicas is how many replicas must hold a write before it is acknowledged,
+	// 1 by default: so many must be reached when a chunk is opened for writing. A file
+	// of a lower replication needs all of its own.
+	MinReplicas int
 	// SessionTime is how long a session lives that is not kept alive, 20 s.
 	SessionTime time.Duration
 	// ChunkSize is that of files whose maker does not say one, in bytes.
@@ -102,6 +144,7 @@ func (c *Config) setDefaults() {
 	setDefault(&c.DeadAfter, 5*c.Heartbeat)
 	setDefault(&c.RepairDelay, 3*c.DeadAfter)
 	setDefault(&c.RepairsPerSecond, 20)
+	setDefault(&c.MinReplicas, 1)
 	setDefault(&c.SessionTime, 20*time.Second)
 	setDefault(&c.ChunkSize, wire.DefaultChunkSize)
 	setDefault(&c.CacheBytes, 256<<20)
@@ -135,6 +178,9 @@ type Server struct {
 	sessions  *sessions
 	servers   *servers
 	places    placeLocks
+	fences    *fences
+	wanted    wanted
+	renewals  renewals
 	making    making
 	space     space
 	mender    *mender
@@ -180,6 +226,7 @@ func Open(ctx context.Context, config Config) (*Server, error) {
 	for _, alive := range s.sessions.all() {
 		s.mirror.addSession(alive)
 	}
+	s.fences = newFences(s.config.DeadAfter)
 	s.mender = newMender(s)
 	s.executor = newExecutor(s.store, s.published, s.mender.do)
 	return s, nil
@@ -246,7 +293,20 @@ func loadIdentity(s store.Store) (*identity, error) {
 	return made, pending.Wait()
 }
 
-func (s *Server) listen(ctx context.Context, path lookup.Path) error {
+// portTries is how many free ports of TCP are tried until the one of UDP with the
+// same number is free, too.
+const portTries = 16
+
+func (s *Server) listen(ctx context.Context, path lookup.Path) (err error) {
+	for range portTries {
+		if err = s.listenOnce(ctx, path); !errors.Is(err, unix.EADDRINUSE) || !strings.HasSuffix(s.config.Control, ":0") {
+			break
+		}
+	}
+	return err
+}
+
+func (s *Server) listenOnce(ctx context.Context, path lookup.Path) error {
 	listener, err := tcp.Listen(ctx, s.config.Control)
 	if err != nil {
 		return fmt.Errorf("listen for control calls: %w", err)

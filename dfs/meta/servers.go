@@ -291,6 +291,7 @@ func (s *Server) Register(ctx context.Context, q *control.RegisterRequest) (*con
 	if err != nil {
 		return nil, err
 	}
+	s.fences.registers(joined.id, q.Incarnation)
 	s.mirror.serversMove(func() { err = s.servers.join(joined) })
 	if err != nil {
 		s.log.Warn("close the connection to a chunk server that has moved", "server", joined.id, "error", err)
@@ -299,17 +300,25 @@ func (s *Server) Register(ctx context.Context, q *control.RegisterRequest) (*con
 	s.mender.do(chores{clean: true, everything: true})
 	return &control.RegisterReply{
 		Cluster: s.identity.cluster[:], Server: joined.id, HeartbeatMs: uint64(s.config.Heartbeat.Milliseconds()),
+		LeaseMs: uint64(s.servingTime().Milliseconds()),
 	}, nil
 }
 
 // Heartbeat implements control.MetaServer.
 func (s *Server) Heartbeat(_ context.Context, q *control.HeartbeatRequest) (*control.HeartbeatReply, error) {
+	if q.Leaving {
+		s.fences.leaves(q.Server)
+		return &control.HeartbeatReply{}, nil
+	}
 	known, revived := s.servers.hear(q)
 	if revived {
 		s.log.Info("chunk server is back", "server", q.Server)
 		s.mender.do(chores{clean: true, everything: true})
 	}
-	return &control.HeartbeatReply{RegisterAgain: !known}, nil
+	if !known {
+		return &control.HeartbeatReply{RegisterAgain: true}, nil
+	}
+	return &control.HeartbeatReply{Fences: s.fences.beats(q.Server, q.Fenced)}, nil
 }
 
 // hear takes a heartbeat. It says whether the server has registered since this
@@ -373,8 +382,10 @@ func (s *Server) ReportReplicas(ctx context.Context, q *control.ReplicaReport) (
 			verdict.Delete = append(verdict.Delete, state.Chunk)
 		case !slices.Contains(c.servers, q.Server):
 			leftBehind = append(leftBehind, state.Chunk)
-		case state.Epoch < c.epoch || (state.Torn && !c.open):
+			verdict.Fences = append(verdict.Fences, &control.Fence{Chunk: state.Chunk, Epoch: c.epoch + 1})
+		case isBehind(state, c, q.Fresh):
 			suspects = append(suspects, at)
+			verdict.Fences = append(verdict.Fences, &control.Fence{Chunk: state.Chunk, Epoch: c.epoch + 1})
 		}
 	}
 	if r.err != nil {
@@ -391,6 +402,7 @@ func (s *Server) ReportReplicas(ctx context.Context, q *control.ReplicaReport) (
 			return nil, storeFailed(err)
 		}
 		suspects = append(suspects, missing...)
+		verdict.Fences = append(verdict.Fences, s.fences.begins(q.Server)...)
 	}
 	s.mender.do(chores{suspects: suspects})
 	return verdict, nil

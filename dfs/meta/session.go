@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"waggle/dfs/meta/store"
-
+	"waggle/dfs/weaken"
 	"waggle/dfs/wire/control"
 )
 
@@ -137,6 +137,9 @@ func loadSessions(r store.Reader, timeToLive time.Duration) (*sessions, error) {
 	}
 	for _, live := range s.live {
 		live.refuseOverwritten()
+		if weaken.On(weaken.KeepAnswers) {
+			clear(live.answers)
+		}
 	}
 	return s, err
 }
@@ -192,7 +195,7 @@ func (s *session) answer(c *change, number uint64, mutate func() (*control.Mutat
 	if known := s.answers[number]; known != nil {
 		return known, nil
 	}
-	if number < max(s.answeredBelow, 1) {
+	if number < max(s.answeredBelow, 1) && !weaken.On(weaken.RefuseForgotten) {
 		return nil, refusal(codes.InvalidArgument, "mutation %d was answered before, or has no number", number)
 	}
 	if number-s.answeredBelow >= answerWindow {
@@ -241,75 +244,7 @@ func (s *Server) OpenSession(ctx context.Context, q *control.OpenSessionRequest)
 	}, nil
 }
 
-// KeepAlive implements control.MetaServer.
-func (s *Server) KeepAlive(_ context.Context, q *control.SessionID) (*control.Empty, error) {
-	kept, err := s.sessions.get(q.Session)
-	if err != nil {
-		return nil, err
-	}
-	kept.extend(s.sessions.timeToLive)
-	return &control.Empty{}, nil
-}
-
 // CloseSession implements control.MetaServer.
 func (s *Server) CloseSession(ctx context.Context, q *control.SessionID) (*control.Empty, error) {
 	return &control.Empty{}, s.endSession(ctx, q.Session)
-}
-
-// endSession forgets a session and takes its leases. The chunks that it was
-// writing to are settled later.
-func (s *Server) endSession(ctx context.Context, id uint64) error {
-	ending, err := s.sessions.get(id)
-	if err != nil {
-		return nil // somebody else has ended it
-	}
-	err = s.executor.do(ctx, func(c *change) error {
-		ending.ended = true
-		c.delete(sessionKey(id))
-		for _, k := range c.keys(prefix(tableResult, id), answerWindow) {
-			c.delete(k)
-		}
-		for _, k := range c.keys([]byte{tableLease}, maxLeases) {
-			if h, _ := load(c, k, decodeHolder); h == holder(id) {
-				c.abandonLease(place{k.number(), k.second()})
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	s.mirror.removeSession(id) // first: nobody is answered once somebody was refused
-	s.sessions.remove(id)
-	return nil
-}
-
-// expireSessions ends sessions that were not kept alive, until ctx ends.
-func (s *Server) expireSessions(ctx context.Context) {
-	every(ctx, s.sessions.timeToLive/4, func() {
-		for _, id := range s.sessions.expired(time.Now()) {
-			if err := s.endSession(ctx, id); err != nil && ctx.Err() == nil {
-				s.log.Error("end a session that was not kept alive", "session", id, "error", err)
-			}
-		}
-	})
-}
-
-// every calls f at an interval until ctx ends.
-func every(ctx context.Context, interval time.Duration, f func()) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ticker.C:
-			f()
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-// scanTable visits a table's records.
-func scanTable(r store.Reader, table byte, visit func(k key, value []byte) bool) error {
-	return r.Scan([]byte{table}, []byte{table + 1}, func(k, value []byte) bool { return visit(keyOf(k), value) })
 }

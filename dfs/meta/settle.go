@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"waggle/dfs/weaken"
+	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
 
@@ -30,48 +33,85 @@ type settled struct {
 	length   uint64 // bytes
 }
 
+// settledAs returns the record of a chunk that was settled, closed.
+func (c *chunk) settledAs(done *settled) *chunk {
+	next := c.clone()
+	next.epoch, next.servers, next.sequence, next.length = done.epoch, done.servers, done.sequence, uint32(done.length)
+	next.cut, next.open, next.session, next.spill = noCut, false, 0, false
+	return next
+}
+
 // replicaState is what a server has said about its replica.
 type replicaState struct {
 	server uint32
 	*control.ReplicaState
 }
 
-// settle makes a chunk's replicas equal under a new epoch and cuts them to keep
-// bytes. Since every write was acknowledged only when all of them had it, each
-// has every acknowledged write, and the one with the most has what was under way
-// too; the others are made equal to that. Replicas that can't be reached, and
-// those that have failed as a writer says, are left behind, unless nothing else
-// is left: their epoch is older from then on.
-func (s *Server) settle(ctx context.Context, c *chunk, keep uint64, failed []uint32) (*settled, error) {
-	epoch := c.epoch + 1
-	states, err := s.seal(ctx, c, epoch, failed)
-	if err != nil {
-		return nil, err
-	}
-	best := slices.MaxFunc(states, func(a, b replicaState) int {
-		if a.Torn != b.Torn { // its blocks may be half of one write and half of another
-			if a.Torn {
-				return -1
-			}
-			return 1
+// maxSettles bounds how often the epoch goes up until a chunk is settled: with each
+// server that fails meanwhile, and past what an attempt before has left.
+const maxSettles = 4 * wire.MaxReplicas
+
+// settle makes a chunk's replicas equal under a new epoch, and durable, and cuts
+// them to what is recorded to be kept. Since every write was acknowledged only
+// when all of them had it, each has every acknowledged write, and the one with the
+// most has what was under way too; the others are made equal to that. Replicas
+// that can't be reached, and those that have failed as a writer says, are left
+// behind, unless nothing else is left: their epoch is older from then on, and
+// nobody reads from them any more.
+func (s *Server) settle(ctx context.Context, c *chunk, failed []uint32) (*settled, error) {
+	failed = slices.Clone(failed)
+	for epoch := c.epoch + 1; epoch <= c.epoch+maxSettles; epoch++ {
+		states, err := s.seal(ctx, c, epoch, failed)
+		if errors.Is(err, errSealed) {
+			continue
 		}
-		return cmp.Compare(a.Sequence, b.Sequence)
+		if err != nil {
+			return nil, err
+		}
+		done, lost, err := s.equalize(ctx, c, epoch, states)
+		if err != nil {
+			return nil, err
+		}
+		if len(lost) > 0 { // they know the epoch, and must not have it
+			failed = append(failed, lost...)
+			continue
+		}
+		left := slices.DeleteFunc(slices.Clone(c.servers), func(id uint32) bool { return slices.Contains(done.servers, id) })
+		if err := s.leaveBehind(ctx, c.id, epoch, left); err != nil {
+			return nil, status.FromContextError(err).Err()
+		}
+		return done, nil
+	}
+	return nil, refusal(codes.Unavailable, "chunk %d could not be settled under epochs %d to %d: try again", c.id, c.epoch+1, c.epoch+maxSettles)
+}
+
+// equalize cuts sealed replicas and makes them equal. Lost are those that it could
+// not.
+func (s *Server) equalize(ctx context.Context, c *chunk, epoch uint64, states []replicaState) (done *settled, lost []uint32, err error) {
+	best := slices.MaxFunc(states, func(a, b replicaState) int {
+		return cmp.Or(
+			later(a.holds(c), b.holds(c)),
+			later(!a.Torn, !b.Torn), // blocks of a torn one may be half of one write and half of another
+			cmp.Compare(a.Sequence, b.Sequence), cmp.Compare(a.Length, b.Length))
 	})
 	salvaged := best.Torn
 	if salvaged {
 		if best, err = s.salvage(ctx, c, epoch, best, states); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	if best.Length > keep {
-		states, err = s.cutReplicas(ctx, c.id, epoch, keep, states)
-		if err != nil {
-			return nil, err
+	if !best.holds(c) && !weaken.On(weaken.SettleOnlyWhole) {
+		return nil, nil, notWhole(c, best, len(states))
+	}
+	cut := states
+	if keep := uint64(c.cut); best.Length > keep {
+		if cut, err = s.cutReplicas(ctx, c.id, epoch, keep, states); err != nil {
+			return nil, nil, err
 		}
 		best.Length = keep
 	}
-	done := &settled{epoch: epoch, sequence: best.Sequence, length: best.Length}
-	equal := forEach(states, func(r replicaState) (uint32, error) {
+	done = &settled{epoch: epoch, sequence: best.Sequence, length: best.Length}
+	equal := forEach(cut, func(r replicaState) (uint32, error) {
 		if r.server == best.server || r.Sequence == best.Sequence && r.Length == best.Length && !r.Torn && !best.Torn {
 			return r.server, nil
 		}
@@ -85,10 +125,42 @@ func (s *Server) settle(ctx context.Context, c *chunk, keep uint64, failed []uin
 			done.servers = append(done.servers, server)
 		}
 	}
-	if !slices.Contains(equal, best.server) {
-		return nil, refusal(codes.Unavailable, "chunk %d: the server of its best replica was lost: try again", c.id)
+	for _, r := range states {
+		if !slices.Contains(equal, r.server) {
+			lost = append(lost, r.server)
+		}
 	}
-	return done, nil
+	if len(lost) == len(states) || slices.Contains(lost, best.server) {
+		return nil, nil, refusal(codes.Unavailable, "chunk %d: the server of its best replica was lost: try again", c.id)
+	}
+	return done, lost, ctx.Err()
+}
+
+// later compares so that true comes behind false.
+func later(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
+}
+
+// holds says whether a replica has all that the chunk was settled at before, which
+// was durable on every one.
+func (r *replicaState) holds(c *chunk) bool {
+	return r.Sequence >= c.sequence && r.Length >= uint64(c.expected())
+}
+
+// notWhole refuses to go on with less than that.
+func notWhole(c *chunk, best replicaState, reached int) error {
+	what := fmt.Sprintf("chunk %d was settled at %d bytes with write %d, the best of %d replicas that can be reached has %d bytes with write %d",
+		c.id, c.expected(), c.sequence, reached, best.Length, best.Sequence)
+	if reached < len(c.servers) {
+		return refusal(codes.Unavailable, "%s: start the other chunk servers of %v", what, c.servers)
+	}
+	return refusal(codes.DataLoss, "%s: the rest is lost; truncate or remove the file", what)
 }
 
 // cutChunk cuts a chunk's replicas to the length that is recorded to be kept.
@@ -102,22 +174,25 @@ func (s *Server) cutChunk(ctx context.Context, p place) error {
 	if err != nil || c == nil || c.cut == noCut {
 		return err // removed or cut meanwhile
 	}
-	settled, err := s.settle(ctx, c, uint64(c.cut), nil)
+	settled, err := s.settle(ctx, c, nil)
 	if err != nil {
 		return err
 	}
-	next := c.clone()
-	next.epoch, next.servers, next.cut = settled.epoch, settled.servers, noCut
-	next.open, next.session = false, 0
-	return s.recordChunk(ctx, p, c, next, nil)
+	return s.recordChunk(ctx, p, c, c.settledAs(settled), nil)
 }
 
-// seal makes the replicas that can be reached refuse epochs before the new one.
+// errSealed says that a replica has a later epoch than it was to be sealed under:
+// an attempt that was not recorded has left it.
+var errSealed = errors.New("a replica has a later epoch")
+
+// seal makes the replicas that can be reached refuse epochs before the new one,
+// and makes all that they hold durable.
 func (s *Server) seal(ctx context.Context, c *chunk, epoch uint64, failed []uint32) ([]replicaState, error) {
 	trusted := slices.DeleteFunc(slices.Clone(c.servers), func(id uint32) bool { return slices.Contains(failed, id) })
 	first, rest := s.servers.split(trusted)
 	rest = append(rest, slices.DeleteFunc(slices.Clone(c.servers), func(id uint32) bool { return slices.Contains(trusted, id) })...)
 	for _, ids := range [][]uint32{first, rest} {
+		var later atomic.Bool
 		sealed := forEach(ids, func(id uint32) (replicaState, error) {
 			ctx, cancel := context.WithTimeout(ctx, sealTimeout)
 			defer cancel()
@@ -126,11 +201,17 @@ func (s *Server) seal(ctx context.Context, c *chunk, epoch uint64, failed []uint
 				return replicaState{}, err
 			}
 			state, err := service.Seal(ctx, &control.ReplicaEpoch{Chunk: c.id, Epoch: epoch})
+			if status.Code(err) == codes.FailedPrecondition {
+				later.Store(true)
+			}
 			if err != nil {
 				return replicaState{}, fmt.Errorf("seal on chunk server %d: %w", id, err)
 			}
 			return replicaState{id, state}, nil
 		}, s.warn("reach a replica", c.id))
+		if later.Load() {
+			return nil, errSealed
+		}
 		if len(sealed) > 0 {
 			return sealed, nil
 		}

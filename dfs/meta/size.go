@@ -3,6 +3,7 @@ package meta
 import (
 	"google.golang.org/grpc/codes"
 
+	"waggle/dfs/weaken"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -15,7 +16,13 @@ const maxChunkCount = 1 << 32
 // has no chunk it has a hole. An empty file is both.
 //
 // A small file may have chunks as well: those of a writer that is about to
-// spill it, or that went away before it did. They don't count.
+// spill it, or of one that went away before its first write, which are the bytes
+// of the record. They don't count.
+//
+// All else that was settled counts: what a writer has written and not said the
+// size of, because its session ended or it has released the chunk already, makes
+// the file grow when the chunk is settled or released (claim). So a file ends
+// behind the last byte of its settled chunks, or where it was truncated to.
 
 func isSmall(n *inode) bool { return n.Size == uint64(n.InlineSize) }
 
@@ -27,10 +34,46 @@ func (m *mutation) setContent(n *inode, content []byte) {
 }
 
 // resize sets a file's size and no more.
-func (m *mutation) resize(n *inode, size uint64) {
-	m.totals.bytes += size - n.Size
-	m.putTotals()
+func (c *change) resize(n *inode, size uint64) {
+	c.totals.bytes += size - n.Size
+	c.putTotals()
 	n.Size = size
+}
+
+// claim makes what was settled of an open chunk part of its file.
+func (c *change) claim(p place, open, settled *chunk) error {
+	n := c.inode(p.inode)
+	if n == nil || weaken.On(weaken.KeepSettledLength) {
+		return nil
+	}
+	start := uint64(p.index) * uint64(n.ChunkSize)
+	end := start + uint64(settled.length)
+	spilled := n.InlineSize > 0 && open.spill && p.index == 0 && settled.sequence > open.sequence && settled.length >= uint32(n.InlineSize)
+	if n.InlineSize > 0 && !spilled || settled.length == 0 {
+		return nil
+	}
+	if spilled { // what its writer has in further chunks counts from now on
+		for _, k := range c.keys(prefix(tableChunk, n.Inode), maxChunkCount) {
+			if other := c.chunk(place{n.Inode, k.second()}); other != nil && k.second() > 0 && other.length > 0 {
+				end = max(end, uint64(k.second())*uint64(n.ChunkSize)+uint64(other.length))
+			}
+		}
+	}
+	if end <= n.Size && !spilled {
+		return nil
+	}
+	end = max(end, n.Size)
+	boundary := place{n.Inode, uint32(n.Size / uint64(n.ChunkSize))}
+	if b := c.chunk(boundary); boundary != p && b != nil && b.cut != noCut && end > n.Size {
+		return refusal(codes.Unavailable, "chunk %d of inode %d must be cut before the file grows: try again", boundary.index, n.Inode)
+	}
+	if spilled {
+		n.content, n.InlineSize = nil, 0
+	}
+	c.resize(n, end)
+	n.ModifiedNs = c.nowNs
+	c.putInode(n)
+	return nil
 }
 
 // fileToWrite returns the file that a node names, if it may be written.
@@ -57,12 +100,18 @@ func (m *mutation) writeInline(q *control.WriteInline) (*inode, error) {
 	if err != nil {
 		return nil, err
 	}
+	if q.Append {
+		q.Offset = n.Size
+	}
 	end := q.Offset + uint64(len(q.Data))
 	if end < q.Offset || end > wire.MaxInline {
 		return nil, refuse("EFBIG", "%d bytes at %d don't fit into the record of inode %d: spill it", len(q.Data), q.Offset, n.Inode)
 	}
 	if !isSmall(n) {
 		return nil, refuse("EFBIG", "inode %d has its bytes in chunks", n.Inode)
+	}
+	if c := m.chunk(place{n.Inode, 0}); c != nil && c.open {
+		return nil, refuse("EFBIG", "the bytes of inode %d are being moved to a chunk", n.Inode)
 	}
 	content := make([]byte, max(end, n.Size))
 	copy(content, n.content)
@@ -81,6 +130,8 @@ func (m *mutation) setSize(q *control.SetSize) (*inode, error) {
 		return nil, refuse("EFBIG", "inode %d can have %d bytes at most, with chunks of %d", n.Inode, limit, n.ChunkSize)
 	}
 	switch {
+	case q.OnlyFrom != nil && *q.OnlyFrom != n.Size:
+		err = refuse("EAGAIN", "inode %d has %d bytes, not %d", n.Inode, n.Size, *q.OnlyFrom)
 	case q.Spill:
 		err = m.spill(n, q)
 	case q.GrowOnly:
@@ -225,7 +276,7 @@ func (m *mutation) mayDrop(n *inode, first uint32) error {
 	for _, k := range m.keys(prefix(tableLease, n.Inode), maxLeases) {
 		h, _ := load(m.change, k, decodeHolder)
 		if k.second() >= first && h != 0 && h != holder(m.session.id) {
-			return refusal(codes.Unavailable, "EBUSY: chunk %d of inode %d is being written by another session", k.second(), n.Inode)
+			return busy(place{n.Inode, k.second()})
 		}
 	}
 	return nil

@@ -37,6 +37,9 @@ const (
 	// clipped to the replica's end; its Extra is the stored checksum of each of
 	// its blocks, its data the blocks. The range may not exceed MaxData. An
 	// older Epoch than the replica's is served: the replica is still in use.
+	// Sequence is how many bytes the replica must have at least: what is asked for
+	// below that is there, or the answer is StatusTooShort. Epoch 0 is for copies
+	// between servers: they get whatever the replica holds.
 	FrameRead
 	// FrameWrite carries Length bytes for Offset of a chunk under a lease's
 	// Epoch with the lease's next Sequence. Its Extra is AppendWriteExtra's.
@@ -99,6 +102,11 @@ const (
 	// the answer's Sequence is the position in the chain of the one that failed,
 	// counted from this server as 0.
 	StatusChainBroken
+	// StatusTooShort: the replica lacks bytes that the reader knows to be there.
+	StatusTooShort
+	// StatusNotServing: the replica must not be read from now, because its server is
+	// out of touch with the metadata server, or it was left behind. Others may be.
+	StatusNotServing
 
 	statusEnd
 )
@@ -114,7 +122,7 @@ type Frame struct {
 	Epoch    uint64
 	Offset   uint64 // bytes from the chunk's start
 	Length   uint32 // bytes
-	Sequence uint64
+	Sequence uint64 // of a write; in a read, see FrameRead
 	Status   Status
 	Extra    []byte
 }
@@ -212,6 +220,12 @@ func Pieces(offset uint64, length uint32) int {
 		return 0
 	}
 	return int((offset+uint64(length)-1)/BlockSize - offset/BlockSize + 1)
+}
+
+// TooShort says whether a replica of some bytes lacks a part of a range of the
+// chunk that it is expected to hold.
+func TooShort(offset, length, has, expected uint64) bool {
+	return has < expected && min(offset+length, expected) > max(has, offset)
 }
 
 // AppendChecksums appends the checksum of each piece that the blocks of a chunk

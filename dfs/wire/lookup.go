@@ -103,9 +103,12 @@ type Replica struct {
 // Location says where a chunk is. Chunk 0 means that nothing is stored at that
 // index: a hole, or behind the end of the file.
 type Location struct {
-	Chunk    uint64
-	Epoch    uint64
-	Index    uint32
+	Chunk uint64
+	Epoch uint64
+	Index uint32
+	// Length is how many bytes every replica holds at least, so that one that lacks
+	// some is not taken for one with a hole there.
+	Length   uint32
 	Replicas []Replica // at most MaxReplicas
 }
 
@@ -251,12 +254,18 @@ func (t *Attributes) parse(b []byte) {
 	}
 }
 
+// replicaCountBits is how many bits of the last number before the replicas hold
+// their count; the others hold the length. Both together take the room that one
+// of them had: a location must not become larger, or an answer would be longer
+// than its request.
+const replicaCountBits = 4
+
 // Append appends the location as it stands in an answer: LocationSize bytes.
 func (l *Location) Append(b []byte) []byte {
 	b = le.AppendUint64(b, l.Chunk)
 	b = le.AppendUint64(b, l.Epoch)
 	b = le.AppendUint32(b, l.Index)
-	b = le.AppendUint32(b, uint32(len(l.Replicas)))
+	b = le.AppendUint32(b, l.Length<<replicaCountBits|uint32(len(l.Replicas)))
 	for i := range MaxReplicas {
 		if i < len(l.Replicas) {
 			b = l.Replicas[i].append(b)
@@ -270,6 +279,10 @@ func (l *Location) Append(b []byte) []byte {
 func (l *Location) parse(b []byte) error {
 	l.Chunk, l.Epoch, l.Index = le.Uint64(b), le.Uint64(b[8:]), le.Uint32(b[16:])
 	count := le.Uint32(b[20:])
+	l.Length, count = count>>replicaCountBits, count&(1<<replicaCountBits-1)
+	if l.Length > MaxChunkSize {
+		return malformed("location of chunk %d has replicas of %d bytes, at most %d are allowed", l.Chunk, l.Length, MaxChunkSize)
+	}
 	if count > MaxReplicas {
 		return malformed("location of chunk %d has %d replicas, at most %d are allowed", l.Chunk, count, MaxReplicas)
 	}

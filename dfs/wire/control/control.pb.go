@@ -178,6 +178,110 @@ func (x *SessionID) GetSession() uint64 {
 	return 0
 }
 
+type KeepAliveRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Leases        []*HeldLease           `protobuf:"bytes,2,rep,name=leases,proto3" json:"leases,omitempty"` // that the caller holds; at most 65536
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *KeepAliveRequest) Reset() {
+	*x = KeepAliveRequest{}
+	mi := &file_control_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *KeepAliveRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*KeepAliveRequest) ProtoMessage() {}
+
+func (x *KeepAliveRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use KeepAliveRequest.ProtoReflect.Descriptor instead.
+func (*KeepAliveRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *KeepAliveRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *KeepAliveRequest) GetLeases() []*HeldLease {
+	if x != nil {
+		return x.Leases
+	}
+	return nil
+}
+
+type HeldLease struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Inode         uint64                 `protobuf:"varint,1,opt,name=inode,proto3" json:"inode,omitempty"`
+	Index         uint32                 `protobuf:"varint,2,opt,name=index,proto3" json:"index,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HeldLease) Reset() {
+	*x = HeldLease{}
+	mi := &file_control_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HeldLease) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HeldLease) ProtoMessage() {}
+
+func (x *HeldLease) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HeldLease.ProtoReflect.Descriptor instead.
+func (*HeldLease) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *HeldLease) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
+func (x *HeldLease) GetIndex() uint32 {
+	if x != nil {
+		return x.Index
+	}
+	return 0
+}
+
 type Session struct {
 	state            protoimpl.MessageState `protogen:"open.v1"`
 	Session          uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -191,7 +295,7 @@ type Session struct {
 
 func (x *Session) Reset() {
 	*x = Session{}
-	mi := &file_control_proto_msgTypes[3]
+	mi := &file_control_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -203,7 +307,7 @@ func (x *Session) String() string {
 func (*Session) ProtoMessage() {}
 
 func (x *Session) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[3]
+	mi := &file_control_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -216,7 +320,7 @@ func (x *Session) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Session.ProtoReflect.Descriptor instead.
 func (*Session) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{3}
+	return file_control_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Session) GetSession() uint64 {
@@ -267,7 +371,7 @@ type Node struct {
 
 func (x *Node) Reset() {
 	*x = Node{}
-	mi := &file_control_proto_msgTypes[4]
+	mi := &file_control_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -279,7 +383,7 @@ func (x *Node) String() string {
 func (*Node) ProtoMessage() {}
 
 func (x *Node) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[4]
+	mi := &file_control_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -292,7 +396,7 @@ func (x *Node) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Node.ProtoReflect.Descriptor instead.
 func (*Node) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{4}
+	return file_control_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Node) GetStart() uint64 {
@@ -336,7 +440,7 @@ type Attributes struct {
 
 func (x *Attributes) Reset() {
 	*x = Attributes{}
-	mi := &file_control_proto_msgTypes[5]
+	mi := &file_control_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -348,7 +452,7 @@ func (x *Attributes) String() string {
 func (*Attributes) ProtoMessage() {}
 
 func (x *Attributes) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[5]
+	mi := &file_control_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -361,7 +465,7 @@ func (x *Attributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Attributes.ProtoReflect.Descriptor instead.
 func (*Attributes) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{5}
+	return file_control_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Attributes) GetInode() uint64 {
@@ -461,7 +565,7 @@ type MutateRequest struct {
 
 func (x *MutateRequest) Reset() {
 	*x = MutateRequest{}
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -473,7 +577,7 @@ func (x *MutateRequest) String() string {
 func (*MutateRequest) ProtoMessage() {}
 
 func (x *MutateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[6]
+	mi := &file_control_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -486,7 +590,7 @@ func (x *MutateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MutateRequest.ProtoReflect.Descriptor instead.
 func (*MutateRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{6}
+	return file_control_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *MutateRequest) GetSession() uint64 {
@@ -535,7 +639,7 @@ type Mutation struct {
 
 func (x *Mutation) Reset() {
 	*x = Mutation{}
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -547,7 +651,7 @@ func (x *Mutation) String() string {
 func (*Mutation) ProtoMessage() {}
 
 func (x *Mutation) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[7]
+	mi := &file_control_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -560,7 +664,7 @@ func (x *Mutation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mutation.ProtoReflect.Descriptor instead.
 func (*Mutation) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{7}
+	return file_control_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Mutation) GetNumber() uint64 {
@@ -748,7 +852,7 @@ type Create struct {
 
 func (x *Create) Reset() {
 	*x = Create{}
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -760,7 +864,7 @@ func (x *Create) String() string {
 func (*Create) ProtoMessage() {}
 
 func (x *Create) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[8]
+	mi := &file_control_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -773,7 +877,7 @@ func (x *Create) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Create.ProtoReflect.Descriptor instead.
 func (*Create) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{8}
+	return file_control_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Create) GetNode() *Node {
@@ -842,7 +946,7 @@ type Mkdir struct {
 
 func (x *Mkdir) Reset() {
 	*x = Mkdir{}
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -854,7 +958,7 @@ func (x *Mkdir) String() string {
 func (*Mkdir) ProtoMessage() {}
 
 func (x *Mkdir) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[9]
+	mi := &file_control_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -867,7 +971,7 @@ func (x *Mkdir) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Mkdir.ProtoReflect.Descriptor instead.
 func (*Mkdir) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{9}
+	return file_control_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Mkdir) GetNode() *Node {
@@ -894,7 +998,7 @@ type Symlink struct {
 
 func (x *Symlink) Reset() {
 	*x = Symlink{}
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -906,7 +1010,7 @@ func (x *Symlink) String() string {
 func (*Symlink) ProtoMessage() {}
 
 func (x *Symlink) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[10]
+	mi := &file_control_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -919,7 +1023,7 @@ func (x *Symlink) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Symlink.ProtoReflect.Descriptor instead.
 func (*Symlink) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{10}
+	return file_control_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Symlink) GetNode() *Node {
@@ -946,7 +1050,7 @@ type Link struct {
 
 func (x *Link) Reset() {
 	*x = Link{}
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -958,7 +1062,7 @@ func (x *Link) String() string {
 func (*Link) ProtoMessage() {}
 
 func (x *Link) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[11]
+	mi := &file_control_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -971,7 +1075,7 @@ func (x *Link) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Link.ProtoReflect.Descriptor instead.
 func (*Link) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{11}
+	return file_control_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Link) GetExisting() *Node {
@@ -998,7 +1102,7 @@ type Remove struct {
 
 func (x *Remove) Reset() {
 	*x = Remove{}
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1010,7 +1114,7 @@ func (x *Remove) String() string {
 func (*Remove) ProtoMessage() {}
 
 func (x *Remove) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[12]
+	mi := &file_control_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1023,7 +1127,7 @@ func (x *Remove) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Remove.ProtoReflect.Descriptor instead.
 func (*Remove) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{12}
+	return file_control_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Remove) GetNode() *Node {
@@ -1052,7 +1156,7 @@ type Rename struct {
 
 func (x *Rename) Reset() {
 	*x = Rename{}
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1064,7 +1168,7 @@ func (x *Rename) String() string {
 func (*Rename) ProtoMessage() {}
 
 func (x *Rename) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[13]
+	mi := &file_control_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1077,7 +1181,7 @@ func (x *Rename) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rename.ProtoReflect.Descriptor instead.
 func (*Rename) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{13}
+	return file_control_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Rename) GetFrom() *Node {
@@ -1114,7 +1218,7 @@ type SetAttributes struct {
 
 func (x *SetAttributes) Reset() {
 	*x = SetAttributes{}
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1126,7 +1230,7 @@ func (x *SetAttributes) String() string {
 func (*SetAttributes) ProtoMessage() {}
 
 func (x *SetAttributes) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[14]
+	mi := &file_control_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1139,7 +1243,7 @@ func (x *SetAttributes) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetAttributes.ProtoReflect.Descriptor instead.
 func (*SetAttributes) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{14}
+	return file_control_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SetAttributes) GetNode() *Node {
@@ -1191,7 +1295,7 @@ type SetXattr struct {
 
 func (x *SetXattr) Reset() {
 	*x = SetXattr{}
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1203,7 +1307,7 @@ func (x *SetXattr) String() string {
 func (*SetXattr) ProtoMessage() {}
 
 func (x *SetXattr) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[15]
+	mi := &file_control_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1216,7 +1320,7 @@ func (x *SetXattr) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetXattr.ProtoReflect.Descriptor instead.
 func (*SetXattr) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{15}
+	return file_control_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SetXattr) GetNode() *Node {
@@ -1263,19 +1367,21 @@ func (x *SetXattr) GetReplace() bool {
 
 // WriteInline writes into a file that lives in its inode record. Fails with
 // FAILED_PRECONDITION if the file has chunks or would outgrow the record:
-// then the client moves the bytes to a chunk with SetSize's `spill`.
+// then the client moves the bytes to a chunk with SetSize's `spill`. It also
+// fails while somebody does so.
 type WriteInline struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
 	Offset        uint64                 `protobuf:"varint,2,opt,name=offset,proto3" json:"offset,omitempty"`
 	Data          []byte                 `protobuf:"bytes,3,opt,name=data,proto3" json:"data,omitempty"`
+	Append        bool                   `protobuf:"varint,4,opt,name=append,proto3" json:"append,omitempty"` // at the end, whatever `offset` says
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *WriteInline) Reset() {
 	*x = WriteInline{}
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1393,7 @@ func (x *WriteInline) String() string {
 func (*WriteInline) ProtoMessage() {}
 
 func (x *WriteInline) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[16]
+	mi := &file_control_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1406,7 @@ func (x *WriteInline) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WriteInline.ProtoReflect.Descriptor instead.
 func (*WriteInline) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{16}
+	return file_control_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WriteInline) GetNode() *Node {
@@ -1324,25 +1430,35 @@ func (x *WriteInline) GetData() []byte {
 	return nil
 }
 
+func (x *WriteInline) GetAppend() bool {
+	if x != nil {
+		return x.Append
+	}
+	return false
+}
+
 // SetSize sets a file's size after chunks were written (`grow_only`), or
 // truncates it: then the session's leases of chunks from the new end on are lost,
 // and another session's are a reason to fail with UNAVAILABLE. With `spill` the
 // inline bytes were written to chunk 0 by the client, and are dropped from the
 // record.
 type SetSize struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Node          *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
-	Size          uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
-	GrowOnly      bool                   `protobuf:"varint,3,opt,name=grow_only,json=growOnly,proto3" json:"grow_only,omitempty"`
-	Spill         bool                   `protobuf:"varint,4,opt,name=spill,proto3" json:"spill,omitempty"`
-	ModifiedNs    *int64                 `protobuf:"varint,5,opt,name=modified_ns,json=modifiedNs,proto3,oneof" json:"modified_ns,omitempty"` // absent: now
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Node       *Node                  `protobuf:"bytes,1,opt,name=node,proto3" json:"node,omitempty"`
+	Size       uint64                 `protobuf:"varint,2,opt,name=size,proto3" json:"size,omitempty"`
+	GrowOnly   bool                   `protobuf:"varint,3,opt,name=grow_only,json=growOnly,proto3" json:"grow_only,omitempty"`
+	Spill      bool                   `protobuf:"varint,4,opt,name=spill,proto3" json:"spill,omitempty"`
+	ModifiedNs *int64                 `protobuf:"varint,5,opt,name=modified_ns,json=modifiedNs,proto3,oneof" json:"modified_ns,omitempty"` // absent: now
+	// The size must be this one before, or nothing is done, and it fails with
+	// FAILED_PRECONDITION ("EAGAIN: ..."): what is behind it was appended.
+	OnlyFrom      *uint64 `protobuf:"varint,6,opt,name=only_from,json=onlyFrom,proto3,oneof" json:"only_from,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SetSize) Reset() {
 	*x = SetSize{}
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1354,7 +1470,7 @@ func (x *SetSize) String() string {
 func (*SetSize) ProtoMessage() {}
 
 func (x *SetSize) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[17]
+	mi := &file_control_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1367,7 +1483,7 @@ func (x *SetSize) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetSize.ProtoReflect.Descriptor instead.
 func (*SetSize) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{17}
+	return file_control_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SetSize) GetNode() *Node {
@@ -1405,6 +1521,13 @@ func (x *SetSize) GetModifiedNs() int64 {
 	return 0
 }
 
+func (x *SetSize) GetOnlyFrom() uint64 {
+	if x != nil && x.OnlyFrom != nil {
+		return *x.OnlyFrom
+	}
+	return 0
+}
+
 type MutateReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Results       []*MutationResult      `protobuf:"bytes,1,rep,name=results,proto3" json:"results,omitempty"`
@@ -1414,7 +1537,7 @@ type MutateReply struct {
 
 func (x *MutateReply) Reset() {
 	*x = MutateReply{}
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1549,7 @@ func (x *MutateReply) String() string {
 func (*MutateReply) ProtoMessage() {}
 
 func (x *MutateReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[18]
+	mi := &file_control_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1562,7 @@ func (x *MutateReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MutateReply.ProtoReflect.Descriptor instead.
 func (*MutateReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{18}
+	return file_control_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *MutateReply) GetResults() []*MutationResult {
@@ -1451,17 +1574,20 @@ func (x *MutateReply) GetResults() []*MutationResult {
 
 // MutationResult has code 0 and the touched node's attributes, or a gRPC code.
 type MutationResult struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Code          uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
-	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
-	Attributes    *Attributes            `protobuf:"bytes,3,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	Code       uint32                 `protobuf:"varint,1,opt,name=code,proto3" json:"code,omitempty"`
+	Message    string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	Attributes *Attributes            `protobuf:"bytes,3,opt,name=attributes,proto3" json:"attributes,omitempty"`
+	// Another session waits for a lease of a chunk of this file that this one has:
+	// release it soon.
+	Wanted        bool `protobuf:"varint,4,opt,name=wanted,proto3" json:"wanted,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *MutationResult) Reset() {
 	*x = MutationResult{}
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1473,7 +1599,7 @@ func (x *MutationResult) String() string {
 func (*MutationResult) ProtoMessage() {}
 
 func (x *MutationResult) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[19]
+	mi := &file_control_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1486,7 +1612,7 @@ func (x *MutationResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MutationResult.ProtoReflect.Descriptor instead.
 func (*MutationResult) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{19}
+	return file_control_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *MutationResult) GetCode() uint32 {
@@ -1510,6 +1636,13 @@ func (x *MutationResult) GetAttributes() *Attributes {
 	return nil
 }
 
+func (x *MutationResult) GetWanted() bool {
+	if x != nil {
+		return x.Wanted
+	}
+	return false
+}
+
 type WalkRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -1522,7 +1655,7 @@ type WalkRequest struct {
 
 func (x *WalkRequest) Reset() {
 	*x = WalkRequest{}
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1534,7 +1667,7 @@ func (x *WalkRequest) String() string {
 func (*WalkRequest) ProtoMessage() {}
 
 func (x *WalkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[20]
+	mi := &file_control_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1547,7 +1680,7 @@ func (x *WalkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WalkRequest.ProtoReflect.Descriptor instead.
 func (*WalkRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{20}
+	return file_control_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *WalkRequest) GetSession() uint64 {
@@ -1590,7 +1723,7 @@ type WalkReply struct {
 
 func (x *WalkReply) Reset() {
 	*x = WalkReply{}
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1602,7 +1735,7 @@ func (x *WalkReply) String() string {
 func (*WalkReply) ProtoMessage() {}
 
 func (x *WalkReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[21]
+	mi := &file_control_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1615,7 +1748,7 @@ func (x *WalkReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WalkReply.ProtoReflect.Descriptor instead.
 func (*WalkReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{21}
+	return file_control_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *WalkReply) GetAttributes() *Attributes {
@@ -1652,13 +1785,14 @@ type Location struct {
 	Epoch         uint64                 `protobuf:"varint,2,opt,name=epoch,proto3" json:"epoch,omitempty"`
 	Index         uint32                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
 	Replicas      []*Replica             `protobuf:"bytes,4,rep,name=replicas,proto3" json:"replicas,omitempty"`
+	Length        uint64                 `protobuf:"varint,5,opt,name=length,proto3" json:"length,omitempty"` // bytes that every replica holds at least
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Location) Reset() {
 	*x = Location{}
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1670,7 +1804,7 @@ func (x *Location) String() string {
 func (*Location) ProtoMessage() {}
 
 func (x *Location) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[22]
+	mi := &file_control_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1683,7 +1817,7 @@ func (x *Location) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Location.ProtoReflect.Descriptor instead.
 func (*Location) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{22}
+	return file_control_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Location) GetChunk() uint64 {
@@ -1714,6 +1848,13 @@ func (x *Location) GetReplicas() []*Replica {
 	return nil
 }
 
+func (x *Location) GetLength() uint64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
 type Replica struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Server        uint32                 `protobuf:"varint,1,opt,name=server,proto3" json:"server,omitempty"`
@@ -1724,7 +1865,7 @@ type Replica struct {
 
 func (x *Replica) Reset() {
 	*x = Replica{}
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1736,7 +1877,7 @@ func (x *Replica) String() string {
 func (*Replica) ProtoMessage() {}
 
 func (x *Replica) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[23]
+	mi := &file_control_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1749,7 +1890,7 @@ func (x *Replica) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Replica.ProtoReflect.Descriptor instead.
 func (*Replica) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{23}
+	return file_control_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Replica) GetServer() uint32 {
@@ -1776,7 +1917,7 @@ type NodeRequest struct {
 
 func (x *NodeRequest) Reset() {
 	*x = NodeRequest{}
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1788,7 +1929,7 @@ func (x *NodeRequest) String() string {
 func (*NodeRequest) ProtoMessage() {}
 
 func (x *NodeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[24]
+	mi := &file_control_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1801,7 +1942,7 @@ func (x *NodeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NodeRequest.ProtoReflect.Descriptor instead.
 func (*NodeRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{24}
+	return file_control_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *NodeRequest) GetSession() uint64 {
@@ -1831,7 +1972,7 @@ type ReadDirectoryRequest struct {
 
 func (x *ReadDirectoryRequest) Reset() {
 	*x = ReadDirectoryRequest{}
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1843,7 +1984,7 @@ func (x *ReadDirectoryRequest) String() string {
 func (*ReadDirectoryRequest) ProtoMessage() {}
 
 func (x *ReadDirectoryRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[25]
+	mi := &file_control_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1856,7 +1997,7 @@ func (x *ReadDirectoryRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadDirectoryRequest.ProtoReflect.Descriptor instead.
 func (*ReadDirectoryRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{25}
+	return file_control_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReadDirectoryRequest) GetSession() uint64 {
@@ -1904,7 +2045,7 @@ type ReadDirectoryReply struct {
 
 func (x *ReadDirectoryReply) Reset() {
 	*x = ReadDirectoryReply{}
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1916,7 +2057,7 @@ func (x *ReadDirectoryReply) String() string {
 func (*ReadDirectoryReply) ProtoMessage() {}
 
 func (x *ReadDirectoryReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[26]
+	mi := &file_control_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1929,7 +2070,7 @@ func (x *ReadDirectoryReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadDirectoryReply.ProtoReflect.Descriptor instead.
 func (*ReadDirectoryReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{26}
+	return file_control_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReadDirectoryReply) GetEntries() []*DirectoryEntry {
@@ -1958,7 +2099,7 @@ type DirectoryEntry struct {
 
 func (x *DirectoryEntry) Reset() {
 	*x = DirectoryEntry{}
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1970,7 +2111,7 @@ func (x *DirectoryEntry) String() string {
 func (*DirectoryEntry) ProtoMessage() {}
 
 func (x *DirectoryEntry) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[27]
+	mi := &file_control_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1983,7 +2124,7 @@ func (x *DirectoryEntry) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DirectoryEntry.ProtoReflect.Descriptor instead.
 func (*DirectoryEntry) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{27}
+	return file_control_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *DirectoryEntry) GetName() []byte {
@@ -2023,7 +2164,7 @@ type Xattrs struct {
 
 func (x *Xattrs) Reset() {
 	*x = Xattrs{}
-	mi := &file_control_proto_msgTypes[28]
+	mi := &file_control_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2035,7 +2176,7 @@ func (x *Xattrs) String() string {
 func (*Xattrs) ProtoMessage() {}
 
 func (x *Xattrs) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[28]
+	mi := &file_control_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2048,7 +2189,7 @@ func (x *Xattrs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Xattrs.ProtoReflect.Descriptor instead.
 func (*Xattrs) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{28}
+	return file_control_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Xattrs) GetValues() map[string][]byte {
@@ -2059,17 +2200,21 @@ func (x *Xattrs) GetValues() map[string][]byte {
 }
 
 type LeaseRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
-	Inode         uint64                 `protobuf:"varint,2,opt,name=inode,proto3" json:"inode,omitempty"`
-	Index         uint32                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Session uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Inode   uint64                 `protobuf:"varint,2,opt,name=inode,proto3" json:"inode,omitempty"`
+	Index   uint32                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	// The first write under this lease will be the bytes that the file has in its
+	// record, from 0 on.
+	Spill         bool   `protobuf:"varint,4,opt,name=spill,proto3" json:"spill,omitempty"`
+	WaitMs        uint64 `protobuf:"varint,5,opt,name=wait_ms,json=waitMs,proto3" json:"wait_ms,omitempty"` // for another session's lease; at most 2000
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LeaseRequest) Reset() {
 	*x = LeaseRequest{}
-	mi := &file_control_proto_msgTypes[29]
+	mi := &file_control_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2081,7 +2226,7 @@ func (x *LeaseRequest) String() string {
 func (*LeaseRequest) ProtoMessage() {}
 
 func (x *LeaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[29]
+	mi := &file_control_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2094,7 +2239,7 @@ func (x *LeaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseRequest.ProtoReflect.Descriptor instead.
 func (*LeaseRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{29}
+	return file_control_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *LeaseRequest) GetSession() uint64 {
@@ -2118,18 +2263,36 @@ func (x *LeaseRequest) GetIndex() uint32 {
 	return 0
 }
 
+func (x *LeaseRequest) GetSpill() bool {
+	if x != nil {
+		return x.Spill
+	}
+	return false
+}
+
+func (x *LeaseRequest) GetWaitMs() uint64 {
+	if x != nil {
+		return x.WaitMs
+	}
+	return 0
+}
+
 type LeaseReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Location      *Location              `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`                              // its epoch is the lease's
-	NextSequence  uint64                 `protobuf:"varint,2,opt,name=next_sequence,json=nextSequence,proto3" json:"next_sequence,omitempty"` // of the first write under this epoch
-	Length        uint64                 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`                                 // bytes that the chunk holds
+	state        protoimpl.MessageState `protogen:"open.v1"`
+	Location     *Location              `protobuf:"bytes,1,opt,name=location,proto3" json:"location,omitempty"`                              // its epoch is the lease's
+	NextSequence uint64                 `protobuf:"varint,2,opt,name=next_sequence,json=nextSequence,proto3" json:"next_sequence,omitempty"` // of the first write under this epoch
+	Length       uint64                 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`                                 // bytes that the chunk holds
+	// Everything up to this sequence is durable on all replicas.
+	Synced uint64 `protobuf:"varint,4,opt,name=synced,proto3" json:"synced,omitempty"`
+	// The session that held the lease last before this one; 0 for a new chunk.
+	LastWriter    uint64 `protobuf:"varint,5,opt,name=last_writer,json=lastWriter,proto3" json:"last_writer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *LeaseReply) Reset() {
 	*x = LeaseReply{}
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +2304,7 @@ func (x *LeaseReply) String() string {
 func (*LeaseReply) ProtoMessage() {}
 
 func (x *LeaseReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[30]
+	mi := &file_control_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +2317,7 @@ func (x *LeaseReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LeaseReply.ProtoReflect.Descriptor instead.
 func (*LeaseReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{30}
+	return file_control_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *LeaseReply) GetLocation() *Location {
@@ -2178,6 +2341,20 @@ func (x *LeaseReply) GetLength() uint64 {
 	return 0
 }
 
+func (x *LeaseReply) GetSynced() uint64 {
+	if x != nil {
+		return x.Synced
+	}
+	return 0
+}
+
+func (x *LeaseReply) GetLastWriter() uint64 {
+	if x != nil {
+		return x.LastWriter
+	}
+	return 0
+}
+
 type FailureRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
@@ -2191,7 +2368,7 @@ type FailureRequest struct {
 
 func (x *FailureRequest) Reset() {
 	*x = FailureRequest{}
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2203,7 +2380,7 @@ func (x *FailureRequest) String() string {
 func (*FailureRequest) ProtoMessage() {}
 
 func (x *FailureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[31]
+	mi := &file_control_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2216,7 +2393,7 @@ func (x *FailureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FailureRequest.ProtoReflect.Descriptor instead.
 func (*FailureRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{31}
+	return file_control_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *FailureRequest) GetSession() uint64 {
@@ -2260,16 +2437,20 @@ type ReleaseRequest struct {
 	Inode   uint64                 `protobuf:"varint,2,opt,name=inode,proto3" json:"inode,omitempty"`
 	Index   uint32                 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
 	Epoch   uint64                 `protobuf:"varint,4,opt,name=epoch,proto3" json:"epoch,omitempty"`
-	// Every write under the lease was acknowledged by all replicas. Without it
-	// the replicas are compared before the next lease is granted.
-	Settled       bool `protobuf:"varint,5,opt,name=settled,proto3" json:"settled,omitempty"`
+	// The last write that was sent, the length of the chunk in bytes with it, and the
+	// last one that all replicas have said to be durable. Where these are the same,
+	// the chunk is settled. Otherwise its replicas are compared and synced before
+	// anything else happens to it.
+	Sequence      uint64 `protobuf:"varint,5,opt,name=sequence,proto3" json:"sequence,omitempty"`
+	Length        uint64 `protobuf:"varint,6,opt,name=length,proto3" json:"length,omitempty"`
+	Synced        uint64 `protobuf:"varint,7,opt,name=synced,proto3" json:"synced,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReleaseRequest) Reset() {
 	*x = ReleaseRequest{}
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2281,7 +2462,7 @@ func (x *ReleaseRequest) String() string {
 func (*ReleaseRequest) ProtoMessage() {}
 
 func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[32]
+	mi := &file_control_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2294,7 +2475,7 @@ func (x *ReleaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReleaseRequest.ProtoReflect.Descriptor instead.
 func (*ReleaseRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{32}
+	return file_control_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *ReleaseRequest) GetSession() uint64 {
@@ -2325,11 +2506,25 @@ func (x *ReleaseRequest) GetEpoch() uint64 {
 	return 0
 }
 
-func (x *ReleaseRequest) GetSettled() bool {
+func (x *ReleaseRequest) GetSequence() uint64 {
 	if x != nil {
-		return x.Settled
+		return x.Sequence
 	}
-	return false
+	return 0
+}
+
+func (x *ReleaseRequest) GetLength() uint64 {
+	if x != nil {
+		return x.Length
+	}
+	return 0
+}
+
+func (x *ReleaseRequest) GetSynced() uint64 {
+	if x != nil {
+		return x.Synced
+	}
+	return 0
 }
 
 type CorruptRequest struct {
@@ -2347,7 +2542,7 @@ type CorruptRequest struct {
 
 func (x *CorruptRequest) Reset() {
 	*x = CorruptRequest{}
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2359,7 +2554,7 @@ func (x *CorruptRequest) String() string {
 func (*CorruptRequest) ProtoMessage() {}
 
 func (x *CorruptRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[33]
+	mi := &file_control_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2372,7 +2567,7 @@ func (x *CorruptRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CorruptRequest.ProtoReflect.Descriptor instead.
 func (*CorruptRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{33}
+	return file_control_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CorruptRequest) GetSession() uint64 {
@@ -2416,13 +2611,16 @@ type RegisterRequest struct {
 	Server         uint32                 `protobuf:"varint,2,opt,name=server,proto3" json:"server,omitempty"`
 	DataAddress    string                 `protobuf:"bytes,3,opt,name=data_address,json=dataAddress,proto3" json:"data_address,omitempty"`          // "ip:port"
 	ControlAddress string                 `protobuf:"bytes,4,opt,name=control_address,json=controlAddress,proto3" json:"control_address,omitempty"` // "ip:port"
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Of the process: another one says that the process before is no more. A server
+	// serves no reads from before it registers until its report is answered.
+	Incarnation   uint64 `protobuf:"varint,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegisterRequest) Reset() {
 	*x = RegisterRequest{}
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2632,7 @@ func (x *RegisterRequest) String() string {
 func (*RegisterRequest) ProtoMessage() {}
 
 func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[34]
+	mi := &file_control_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2645,7 @@ func (x *RegisterRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterRequest.ProtoReflect.Descriptor instead.
 func (*RegisterRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{34}
+	return file_control_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *RegisterRequest) GetCluster() []byte {
@@ -2478,18 +2676,28 @@ func (x *RegisterRequest) GetControlAddress() string {
 	return ""
 }
 
+func (x *RegisterRequest) GetIncarnation() uint64 {
+	if x != nil {
+		return x.Incarnation
+	}
+	return 0
+}
+
 type RegisterReply struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Cluster       []byte                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
-	Server        uint32                 `protobuf:"varint,2,opt,name=server,proto3" json:"server,omitempty"`
-	HeartbeatMs   uint64                 `protobuf:"varint,3,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"`
+	state       protoimpl.MessageState `protogen:"open.v1"`
+	Cluster     []byte                 `protobuf:"bytes,1,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Server      uint32                 `protobuf:"varint,2,opt,name=server,proto3" json:"server,omitempty"`
+	HeartbeatMs uint64                 `protobuf:"varint,3,opt,name=heartbeat_ms,json=heartbeatMs,proto3" json:"heartbeat_ms,omitempty"`
+	// For how long after it has sent a heartbeat that was answered, or the end of a
+	// report, the server may serve reads.
+	LeaseMs       uint64 `protobuf:"varint,4,opt,name=lease_ms,json=leaseMs,proto3" json:"lease_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RegisterReply) Reset() {
 	*x = RegisterReply{}
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2501,7 +2709,7 @@ func (x *RegisterReply) String() string {
 func (*RegisterReply) ProtoMessage() {}
 
 func (x *RegisterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[35]
+	mi := &file_control_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2514,7 +2722,7 @@ func (x *RegisterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RegisterReply.ProtoReflect.Descriptor instead.
 func (*RegisterReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{35}
+	return file_control_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *RegisterReply) GetCluster() []byte {
@@ -2538,6 +2746,13 @@ func (x *RegisterReply) GetHeartbeatMs() uint64 {
 	return 0
 }
 
+func (x *RegisterReply) GetLeaseMs() uint64 {
+	if x != nil {
+		return x.LeaseMs
+	}
+	return 0
+}
+
 type HeartbeatRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Server        uint32                 `protobuf:"varint,1,opt,name=server,proto3" json:"server,omitempty"`
@@ -2545,13 +2760,15 @@ type HeartbeatRequest struct {
 	FreeBytes     uint64                 `protobuf:"varint,3,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
 	Replicas      uint64                 `protobuf:"varint,4,opt,name=replicas,proto3" json:"replicas,omitempty"`
 	UsedBytes     uint64                 `protobuf:"varint,5,opt,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty"`
+	Fenced        uint64                 `protobuf:"varint,6,opt,name=fenced,proto3" json:"fenced,omitempty"`   // number of the last fence that is in force
+	Leaving       bool                   `protobuf:"varint,7,opt,name=leaving,proto3" json:"leaving,omitempty"` // the server has stopped serving
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatRequest) Reset() {
 	*x = HeartbeatRequest{}
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2563,7 +2780,7 @@ func (x *HeartbeatRequest) String() string {
 func (*HeartbeatRequest) ProtoMessage() {}
 
 func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[36]
+	mi := &file_control_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2576,7 +2793,7 @@ func (x *HeartbeatRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatRequest.ProtoReflect.Descriptor instead.
 func (*HeartbeatRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{36}
+	return file_control_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *HeartbeatRequest) GetServer() uint32 {
@@ -2614,16 +2831,31 @@ func (x *HeartbeatRequest) GetUsedBytes() uint64 {
 	return 0
 }
 
+func (x *HeartbeatRequest) GetFenced() uint64 {
+	if x != nil {
+		return x.Fenced
+	}
+	return 0
+}
+
+func (x *HeartbeatRequest) GetLeaving() bool {
+	if x != nil {
+		return x.Leaving
+	}
+	return false
+}
+
 type HeartbeatReply struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	RegisterAgain bool                   `protobuf:"varint,1,opt,name=register_again,json=registerAgain,proto3" json:"register_again,omitempty"` // the metadata server does not know this server
+	Fences        []*Fence               `protobuf:"bytes,2,rep,name=fences,proto3" json:"fences,omitempty"`                                     // to be put up before the server's lease is extended
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *HeartbeatReply) Reset() {
 	*x = HeartbeatReply{}
-	mi := &file_control_proto_msgTypes[37]
+	mi := &file_control_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2635,7 +2867,7 @@ func (x *HeartbeatReply) String() string {
 func (*HeartbeatReply) ProtoMessage() {}
 
 func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[37]
+	mi := &file_control_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2648,7 +2880,7 @@ func (x *HeartbeatReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HeartbeatReply.ProtoReflect.Descriptor instead.
 func (*HeartbeatReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{37}
+	return file_control_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *HeartbeatReply) GetRegisterAgain() bool {
@@ -2658,18 +2890,90 @@ func (x *HeartbeatReply) GetRegisterAgain() bool {
 	return false
 }
 
-type ReplicaReport struct {
+func (x *HeartbeatReply) GetFences() []*Fence {
+	if x != nil {
+		return x.Fences
+	}
+	return nil
+}
+
+// Fence forbids to serve reads from a replica until it has at least an epoch. It
+// holds until the server registers again.
+type Fence struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
-	Server        uint32                 `protobuf:"varint,1,opt,name=server,proto3" json:"server,omitempty"`
-	Replicas      []*ReplicaState        `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"` // at most 4096
-	Last          bool                   `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"` // grows, for one server; 0: need not be confirmed
+	Chunk         uint64                 `protobuf:"varint,2,opt,name=chunk,proto3" json:"chunk,omitempty"`
+	Epoch         uint64                 `protobuf:"varint,3,opt,name=epoch,proto3" json:"epoch,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fence) Reset() {
+	*x = Fence{}
+	mi := &file_control_proto_msgTypes[40]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fence) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fence) ProtoMessage() {}
+
+func (x *Fence) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[40]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fence.ProtoReflect.Descriptor instead.
+func (*Fence) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{40}
+}
+
+func (x *Fence) GetNumber() uint64 {
+	if x != nil {
+		return x.Number
+	}
+	return 0
+}
+
+func (x *Fence) GetChunk() uint64 {
+	if x != nil {
+		return x.Chunk
+	}
+	return 0
+}
+
+func (x *Fence) GetEpoch() uint64 {
+	if x != nil {
+		return x.Epoch
+	}
+	return 0
+}
+
+type ReplicaReport struct {
+	state    protoimpl.MessageState `protogen:"open.v1"`
+	Server   uint32                 `protobuf:"varint,1,opt,name=server,proto3" json:"server,omitempty"`
+	Replicas []*ReplicaState        `protobuf:"bytes,2,rep,name=replicas,proto3" json:"replicas,omitempty"` // at most 4096
+	Last     bool                   `protobuf:"varint,3,opt,name=last,proto3" json:"last,omitempty"`
+	// The server's process has not served reads before: it may have lost what was not
+	// durable.
+	Fresh         bool `protobuf:"varint,4,opt,name=fresh,proto3" json:"fresh,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplicaReport) Reset() {
 	*x = ReplicaReport{}
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2681,7 +2985,7 @@ func (x *ReplicaReport) String() string {
 func (*ReplicaReport) ProtoMessage() {}
 
 func (x *ReplicaReport) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[38]
+	mi := &file_control_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2694,7 +2998,7 @@ func (x *ReplicaReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaReport.ProtoReflect.Descriptor instead.
 func (*ReplicaReport) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{38}
+	return file_control_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ReplicaReport) GetServer() uint32 {
@@ -2718,16 +3022,24 @@ func (x *ReplicaReport) GetLast() bool {
 	return false
 }
 
+func (x *ReplicaReport) GetFresh() bool {
+	if x != nil {
+		return x.Fresh
+	}
+	return false
+}
+
 type ReplicaVerdict struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Delete        []uint64               `protobuf:"varint,1,rep,packed,name=delete,proto3" json:"delete,omitempty"`
+	Fences        []*Fence               `protobuf:"bytes,2,rep,name=fences,proto3" json:"fences,omitempty"` // as in HeartbeatReply
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplicaVerdict) Reset() {
 	*x = ReplicaVerdict{}
-	mi := &file_control_proto_msgTypes[39]
+	mi := &file_control_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2739,7 +3051,7 @@ func (x *ReplicaVerdict) String() string {
 func (*ReplicaVerdict) ProtoMessage() {}
 
 func (x *ReplicaVerdict) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[39]
+	mi := &file_control_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2752,12 +3064,19 @@ func (x *ReplicaVerdict) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaVerdict.ProtoReflect.Descriptor instead.
 func (*ReplicaVerdict) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{39}
+	return file_control_proto_rawDescGZIP(), []int{42}
 }
 
 func (x *ReplicaVerdict) GetDelete() []uint64 {
 	if x != nil {
 		return x.Delete
+	}
+	return nil
+}
+
+func (x *ReplicaVerdict) GetFences() []*Fence {
+	if x != nil {
+		return x.Fences
 	}
 	return nil
 }
@@ -2775,7 +3094,7 @@ type ReplicaEpoch struct {
 
 func (x *ReplicaEpoch) Reset() {
 	*x = ReplicaEpoch{}
-	mi := &file_control_proto_msgTypes[40]
+	mi := &file_control_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2787,7 +3106,7 @@ func (x *ReplicaEpoch) String() string {
 func (*ReplicaEpoch) ProtoMessage() {}
 
 func (x *ReplicaEpoch) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[40]
+	mi := &file_control_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2800,7 +3119,7 @@ func (x *ReplicaEpoch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaEpoch.ProtoReflect.Descriptor instead.
 func (*ReplicaEpoch) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{40}
+	return file_control_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *ReplicaEpoch) GetChunk() uint64 {
@@ -2831,13 +3150,14 @@ type ReplicaState struct {
 	Sequence      uint64                 `protobuf:"varint,3,opt,name=sequence,proto3" json:"sequence,omitempty"` // of the last write that was applied whole
 	Length        uint64                 `protobuf:"varint,4,opt,name=length,proto3" json:"length,omitempty"`     // bytes
 	Torn          bool                   `protobuf:"varint,5,opt,name=torn,proto3" json:"torn,omitempty"`         // a crash interrupted a write, or lost some: blocks may be older or damaged
+	Fenced        bool                   `protobuf:"varint,6,opt,name=fenced,proto3" json:"fenced,omitempty"`     // in a report: it is not read from
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *ReplicaState) Reset() {
 	*x = ReplicaState{}
-	mi := &file_control_proto_msgTypes[41]
+	mi := &file_control_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2849,7 +3169,7 @@ func (x *ReplicaState) String() string {
 func (*ReplicaState) ProtoMessage() {}
 
 func (x *ReplicaState) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[41]
+	mi := &file_control_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2862,7 +3182,7 @@ func (x *ReplicaState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReplicaState.ProtoReflect.Descriptor instead.
 func (*ReplicaState) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{41}
+	return file_control_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *ReplicaState) GetChunk() uint64 {
@@ -2900,6 +3220,13 @@ func (x *ReplicaState) GetTorn() bool {
 	return false
 }
 
+func (x *ReplicaState) GetFenced() bool {
+	if x != nil {
+		return x.Fenced
+	}
+	return false
+}
+
 type CopyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Chunk         uint64                 `protobuf:"varint,1,opt,name=chunk,proto3" json:"chunk,omitempty"`
@@ -2916,7 +3243,7 @@ type CopyRequest struct {
 
 func (x *CopyRequest) Reset() {
 	*x = CopyRequest{}
-	mi := &file_control_proto_msgTypes[42]
+	mi := &file_control_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2928,7 +3255,7 @@ func (x *CopyRequest) String() string {
 func (*CopyRequest) ProtoMessage() {}
 
 func (x *CopyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[42]
+	mi := &file_control_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2941,7 +3268,7 @@ func (x *CopyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CopyRequest.ProtoReflect.Descriptor instead.
 func (*CopyRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{42}
+	return file_control_proto_rawDescGZIP(), []int{45}
 }
 
 func (x *CopyRequest) GetChunk() uint64 {
@@ -2997,7 +3324,7 @@ type TruncateRequest struct {
 
 func (x *TruncateRequest) Reset() {
 	*x = TruncateRequest{}
-	mi := &file_control_proto_msgTypes[43]
+	mi := &file_control_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3009,7 +3336,7 @@ func (x *TruncateRequest) String() string {
 func (*TruncateRequest) ProtoMessage() {}
 
 func (x *TruncateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[43]
+	mi := &file_control_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3022,7 +3349,7 @@ func (x *TruncateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TruncateRequest.ProtoReflect.Descriptor instead.
 func (*TruncateRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{43}
+	return file_control_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *TruncateRequest) GetChunk() uint64 {
@@ -3055,7 +3382,7 @@ type ChunkIDs struct {
 
 func (x *ChunkIDs) Reset() {
 	*x = ChunkIDs{}
-	mi := &file_control_proto_msgTypes[44]
+	mi := &file_control_proto_msgTypes[47]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3067,7 +3394,7 @@ func (x *ChunkIDs) String() string {
 func (*ChunkIDs) ProtoMessage() {}
 
 func (x *ChunkIDs) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[44]
+	mi := &file_control_proto_msgTypes[47]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3080,7 +3407,7 @@ func (x *ChunkIDs) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ChunkIDs.ProtoReflect.Descriptor instead.
 func (*ChunkIDs) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{44}
+	return file_control_proto_rawDescGZIP(), []int{47}
 }
 
 func (x *ChunkIDs) GetChunks() []uint64 {
@@ -3101,7 +3428,7 @@ type BlockChecksums struct {
 
 func (x *BlockChecksums) Reset() {
 	*x = BlockChecksums{}
-	mi := &file_control_proto_msgTypes[45]
+	mi := &file_control_proto_msgTypes[48]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3113,7 +3440,7 @@ func (x *BlockChecksums) String() string {
 func (*BlockChecksums) ProtoMessage() {}
 
 func (x *BlockChecksums) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[45]
+	mi := &file_control_proto_msgTypes[48]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3126,7 +3453,7 @@ func (x *BlockChecksums) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BlockChecksums.ProtoReflect.Descriptor instead.
 func (*BlockChecksums) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{45}
+	return file_control_proto_rawDescGZIP(), []int{48}
 }
 
 func (x *BlockChecksums) GetFirstBlock() uint64 {
@@ -3160,7 +3487,7 @@ type VerifyReply struct {
 
 func (x *VerifyReply) Reset() {
 	*x = VerifyReply{}
-	mi := &file_control_proto_msgTypes[46]
+	mi := &file_control_proto_msgTypes[49]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3172,7 +3499,7 @@ func (x *VerifyReply) String() string {
 func (*VerifyReply) ProtoMessage() {}
 
 func (x *VerifyReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[46]
+	mi := &file_control_proto_msgTypes[49]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3185,7 +3512,7 @@ func (x *VerifyReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use VerifyReply.ProtoReflect.Descriptor instead.
 func (*VerifyReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{46}
+	return file_control_proto_rawDescGZIP(), []int{49}
 }
 
 func (x *VerifyReply) GetBlocks() uint64 {
@@ -3218,7 +3545,7 @@ type ClusterReply struct {
 
 func (x *ClusterReply) Reset() {
 	*x = ClusterReply{}
-	mi := &file_control_proto_msgTypes[47]
+	mi := &file_control_proto_msgTypes[50]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3230,7 +3557,7 @@ func (x *ClusterReply) String() string {
 func (*ClusterReply) ProtoMessage() {}
 
 func (x *ClusterReply) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[47]
+	mi := &file_control_proto_msgTypes[50]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3243,7 +3570,7 @@ func (x *ClusterReply) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ClusterReply.ProtoReflect.Descriptor instead.
 func (*ClusterReply) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{47}
+	return file_control_proto_rawDescGZIP(), []int{50}
 }
 
 func (x *ClusterReply) GetCluster() []byte {
@@ -3318,7 +3645,7 @@ type ServerStatus struct {
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_control_proto_msgTypes[48]
+	mi := &file_control_proto_msgTypes[51]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3330,7 +3657,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[48]
+	mi := &file_control_proto_msgTypes[51]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3343,7 +3670,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{48}
+	return file_control_proto_rawDescGZIP(), []int{51}
 }
 
 func (x *ServerStatus) GetServer() uint32 {
@@ -3413,7 +3740,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_control_proto_msgTypes[49]
+	mi := &file_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3425,7 +3752,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[49]
+	mi := &file_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3438,7 +3765,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{49}
+	return file_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *CheckRequest) GetReplicas() bool {
@@ -3474,7 +3801,7 @@ type CheckProgress struct {
 
 func (x *CheckProgress) Reset() {
 	*x = CheckProgress{}
-	mi := &file_control_proto_msgTypes[50]
+	mi := &file_control_proto_msgTypes[53]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3486,7 +3813,7 @@ func (x *CheckProgress) String() string {
 func (*CheckProgress) ProtoMessage() {}
 
 func (x *CheckProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[50]
+	mi := &file_control_proto_msgTypes[53]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3499,7 +3826,7 @@ func (x *CheckProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckProgress.ProtoReflect.Descriptor instead.
 func (*CheckProgress) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{50}
+	return file_control_proto_rawDescGZIP(), []int{53}
 }
 
 func (x *CheckProgress) GetChecked() uint64 {
@@ -3535,13 +3862,14 @@ type RoleStatus struct {
 	Role          string                 `protobuf:"bytes,1,opt,name=role,proto3" json:"role,omitempty"`
 	Version       string                 `protobuf:"bytes,2,opt,name=version,proto3" json:"version,omitempty"`
 	Counters      map[string]int64       `protobuf:"bytes,3,rep,name=counters,proto3" json:"counters,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"varint,2,opt,name=value"` // see datapath.Counters for the names
+	Settings      map[string]string      `protobuf:"bytes,4,rep,name=settings,proto3" json:"settings,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`  // that a figure may depend on, as "min_replicas"
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RoleStatus) Reset() {
 	*x = RoleStatus{}
-	mi := &file_control_proto_msgTypes[51]
+	mi := &file_control_proto_msgTypes[54]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3553,7 +3881,7 @@ func (x *RoleStatus) String() string {
 func (*RoleStatus) ProtoMessage() {}
 
 func (x *RoleStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[51]
+	mi := &file_control_proto_msgTypes[54]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3566,7 +3894,7 @@ func (x *RoleStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleStatus.ProtoReflect.Descriptor instead.
 func (*RoleStatus) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{51}
+	return file_control_proto_rawDescGZIP(), []int{54}
 }
 
 func (x *RoleStatus) GetRole() string {
@@ -3590,6 +3918,13 @@ func (x *RoleStatus) GetCounters() map[string]int64 {
 	return nil
 }
 
+func (x *RoleStatus) GetSettings() map[string]string {
+	if x != nil {
+		return x.Settings
+	}
+	return nil
+}
+
 var File_control_proto protoreflect.FileDescriptor
 
 const file_control_proto_rawDesc = "" +
@@ -3602,7 +3937,13 @@ const file_control_proto_rawDesc = "" +
 	"\x03gid\x18\x03 \x01(\rR\x03gid\x12\x16\n" +
 	"\x06groups\x18\x04 \x03(\rR\x06groups\"%\n" +
 	"\tSessionID\x12\x18\n" +
-	"\asession\x18\x01 \x01(\x04R\asession\"\xba\x01\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\"_\n" +
+	"\x10KeepAliveRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x121\n" +
+	"\x06leases\x18\x02 \x03(\v2\x19.waggle.control.HeldLeaseR\x06leases\"7\n" +
+	"\tHeldLease\x12\x14\n" +
+	"\x05inode\x18\x01 \x01(\x04R\x05inode\x12\x14\n" +
+	"\x05index\x18\x02 \x01(\rR\x05index\"\xba\x01\n" +
 	"\aSession\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x19\n" +
 	"\bhash_key\x18\x02 \x01(\fR\ahashKey\x12%\n" +
@@ -3696,27 +4037,32 @@ const file_control_proto_rawDesc = "" +
 	"\x05value\x18\x03 \x01(\fR\x05value\x12\x16\n" +
 	"\x06remove\x18\x04 \x01(\bR\x06remove\x12\x16\n" +
 	"\x06create\x18\x05 \x01(\bR\x06create\x12\x18\n" +
-	"\areplace\x18\x06 \x01(\bR\areplace\"c\n" +
+	"\areplace\x18\x06 \x01(\bR\areplace\"{\n" +
 	"\vWriteInline\x12(\n" +
 	"\x04node\x18\x01 \x01(\v2\x14.waggle.control.NodeR\x04node\x12\x16\n" +
 	"\x06offset\x18\x02 \x01(\x04R\x06offset\x12\x12\n" +
-	"\x04data\x18\x03 \x01(\fR\x04data\"\xb0\x01\n" +
+	"\x04data\x18\x03 \x01(\fR\x04data\x12\x16\n" +
+	"\x06append\x18\x04 \x01(\bR\x06append\"\xe0\x01\n" +
 	"\aSetSize\x12(\n" +
 	"\x04node\x18\x01 \x01(\v2\x14.waggle.control.NodeR\x04node\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\x04R\x04size\x12\x1b\n" +
 	"\tgrow_only\x18\x03 \x01(\bR\bgrowOnly\x12\x14\n" +
 	"\x05spill\x18\x04 \x01(\bR\x05spill\x12$\n" +
 	"\vmodified_ns\x18\x05 \x01(\x03H\x00R\n" +
-	"modifiedNs\x88\x01\x01B\x0e\n" +
-	"\f_modified_ns\"G\n" +
+	"modifiedNs\x88\x01\x01\x12 \n" +
+	"\tonly_from\x18\x06 \x01(\x04H\x01R\bonlyFrom\x88\x01\x01B\x0e\n" +
+	"\f_modified_nsB\f\n" +
+	"\n" +
+	"_only_from\"G\n" +
 	"\vMutateReply\x128\n" +
-	"\aresults\x18\x01 \x03(\v2\x1e.waggle.control.MutationResultR\aresults\"z\n" +
+	"\aresults\x18\x01 \x03(\v2\x1e.waggle.control.MutationResultR\aresults\"\x92\x01\n" +
 	"\x0eMutationResult\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\rR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12:\n" +
 	"\n" +
 	"attributes\x18\x03 \x01(\v2\x1a.waggle.control.AttributesR\n" +
-	"attributes\"\xa8\x01\n" +
+	"attributes\x12\x16\n" +
+	"\x06wanted\x18\x04 \x01(\bR\x06wanted\"\xa8\x01\n" +
 	"\vWalkRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12(\n" +
 	"\x04node\x18\x02 \x01(\v2\x14.waggle.control.NodeR\x04node\x12\x1f\n" +
@@ -3731,12 +4077,13 @@ const file_control_proto_rawDesc = "" +
 	"attributes\x12\x16\n" +
 	"\x06inline\x18\x02 \x01(\fR\x06inline\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\fR\x06target\x124\n" +
-	"\blocation\x18\x04 \x01(\v2\x18.waggle.control.LocationR\blocation\"\x81\x01\n" +
+	"\blocation\x18\x04 \x01(\v2\x18.waggle.control.LocationR\blocation\"\x99\x01\n" +
 	"\bLocation\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\rR\x05index\x123\n" +
-	"\breplicas\x18\x04 \x03(\v2\x17.waggle.control.ReplicaR\breplicas\";\n" +
+	"\breplicas\x18\x04 \x03(\v2\x17.waggle.control.ReplicaR\breplicas\x12\x16\n" +
+	"\x06length\x18\x05 \x01(\x04R\x06length\";\n" +
 	"\aReplica\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\rR\x06server\x12\x18\n" +
 	"\aaddress\x18\x02 \x01(\tR\aaddress\"Q\n" +
@@ -3763,43 +4110,52 @@ const file_control_proto_rawDesc = "" +
 	"\x06values\x18\x01 \x03(\v2\".waggle.control.Xattrs.ValuesEntryR\x06values\x1a9\n" +
 	"\vValuesEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"T\n" +
+	"\x05value\x18\x02 \x01(\fR\x05value:\x028\x01\"\x83\x01\n" +
 	"\fLeaseRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05inode\x18\x02 \x01(\x04R\x05inode\x12\x14\n" +
-	"\x05index\x18\x03 \x01(\rR\x05index\"\x7f\n" +
+	"\x05index\x18\x03 \x01(\rR\x05index\x12\x14\n" +
+	"\x05spill\x18\x04 \x01(\bR\x05spill\x12\x17\n" +
+	"\await_ms\x18\x05 \x01(\x04R\x06waitMs\"\xb8\x01\n" +
 	"\n" +
 	"LeaseReply\x124\n" +
 	"\blocation\x18\x01 \x01(\v2\x18.waggle.control.LocationR\blocation\x12#\n" +
 	"\rnext_sequence\x18\x02 \x01(\x04R\fnextSequence\x12\x16\n" +
-	"\x06length\x18\x03 \x01(\x04R\x06length\"\x86\x01\n" +
+	"\x06length\x18\x03 \x01(\x04R\x06length\x12\x16\n" +
+	"\x06synced\x18\x04 \x01(\x04R\x06synced\x12\x1f\n" +
+	"\vlast_writer\x18\x05 \x01(\x04R\n" +
+	"lastWriter\"\x86\x01\n" +
 	"\x0eFailureRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05inode\x18\x02 \x01(\x04R\x05inode\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\rR\x05index\x12\x14\n" +
 	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x18\n" +
-	"\aservers\x18\x05 \x03(\rR\aservers\"\x86\x01\n" +
+	"\aservers\x18\x05 \x03(\rR\aservers\"\xb8\x01\n" +
 	"\x0eReleaseRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05inode\x18\x02 \x01(\x04R\x05inode\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\rR\x05index\x12\x14\n" +
-	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x18\n" +
-	"\asettled\x18\x05 \x01(\bR\asettled\"\x8a\x01\n" +
+	"\x05epoch\x18\x04 \x01(\x04R\x05epoch\x12\x1a\n" +
+	"\bsequence\x18\x05 \x01(\x04R\bsequence\x12\x16\n" +
+	"\x06length\x18\x06 \x01(\x04R\x06length\x12\x16\n" +
+	"\x06synced\x18\a \x01(\x04R\x06synced\"\x8a\x01\n" +
 	"\x0eCorruptRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
 	"\x05chunk\x18\x02 \x01(\x04R\x05chunk\x12\x16\n" +
 	"\x06server\x18\x03 \x01(\rR\x06server\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x18\n" +
-	"\afailing\x18\x05 \x01(\bR\afailing\"\x8f\x01\n" +
+	"\afailing\x18\x05 \x01(\bR\afailing\"\xb1\x01\n" +
 	"\x0fRegisterRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\fR\acluster\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\rR\x06server\x12!\n" +
 	"\fdata_address\x18\x03 \x01(\tR\vdataAddress\x12'\n" +
-	"\x0fcontrol_address\x18\x04 \x01(\tR\x0econtrolAddress\"d\n" +
+	"\x0fcontrol_address\x18\x04 \x01(\tR\x0econtrolAddress\x12 \n" +
+	"\vincarnation\x18\x05 \x01(\x04R\vincarnation\"\x7f\n" +
 	"\rRegisterReply\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\fR\acluster\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\rR\x06server\x12!\n" +
-	"\fheartbeat_ms\x18\x03 \x01(\x04R\vheartbeatMs\"\xab\x01\n" +
+	"\fheartbeat_ms\x18\x03 \x01(\x04R\vheartbeatMs\x12\x19\n" +
+	"\blease_ms\x18\x04 \x01(\x04R\aleaseMs\"\xdd\x01\n" +
 	"\x10HeartbeatRequest\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\rR\x06server\x12%\n" +
 	"\x0ecapacity_bytes\x18\x02 \x01(\x04R\rcapacityBytes\x12\x1d\n" +
@@ -3807,25 +4163,35 @@ const file_control_proto_rawDesc = "" +
 	"free_bytes\x18\x03 \x01(\x04R\tfreeBytes\x12\x1a\n" +
 	"\breplicas\x18\x04 \x01(\x04R\breplicas\x12\x1d\n" +
 	"\n" +
-	"used_bytes\x18\x05 \x01(\x04R\tusedBytes\"7\n" +
+	"used_bytes\x18\x05 \x01(\x04R\tusedBytes\x12\x16\n" +
+	"\x06fenced\x18\x06 \x01(\x04R\x06fenced\x12\x18\n" +
+	"\aleaving\x18\a \x01(\bR\aleaving\"f\n" +
 	"\x0eHeartbeatReply\x12%\n" +
-	"\x0eregister_again\x18\x01 \x01(\bR\rregisterAgain\"u\n" +
+	"\x0eregister_again\x18\x01 \x01(\bR\rregisterAgain\x12-\n" +
+	"\x06fences\x18\x02 \x03(\v2\x15.waggle.control.FenceR\x06fences\"K\n" +
+	"\x05Fence\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12\x14\n" +
+	"\x05chunk\x18\x02 \x01(\x04R\x05chunk\x12\x14\n" +
+	"\x05epoch\x18\x03 \x01(\x04R\x05epoch\"\x8b\x01\n" +
 	"\rReplicaReport\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\rR\x06server\x128\n" +
 	"\breplicas\x18\x02 \x03(\v2\x1c.waggle.control.ReplicaStateR\breplicas\x12\x12\n" +
-	"\x04last\x18\x03 \x01(\bR\x04last\"(\n" +
+	"\x04last\x18\x03 \x01(\bR\x04last\x12\x14\n" +
+	"\x05fresh\x18\x04 \x01(\bR\x05fresh\"W\n" +
 	"\x0eReplicaVerdict\x12\x16\n" +
-	"\x06delete\x18\x01 \x03(\x04R\x06delete\"T\n" +
+	"\x06delete\x18\x01 \x03(\x04R\x06delete\x12-\n" +
+	"\x06fences\x18\x02 \x03(\v2\x15.waggle.control.FenceR\x06fences\"T\n" +
 	"\fReplicaEpoch\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x18\n" +
-	"\arebuild\x18\x03 \x01(\bR\arebuild\"\x82\x01\n" +
+	"\arebuild\x18\x03 \x01(\bR\arebuild\"\x9a\x01\n" +
 	"\fReplicaState\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x1a\n" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x16\n" +
 	"\x06length\x18\x04 \x01(\x04R\x06length\x12\x12\n" +
-	"\x04torn\x18\x05 \x01(\bR\x04torn\"\xd5\x01\n" +
+	"\x04torn\x18\x05 \x01(\bR\x04torn\x12\x16\n" +
+	"\x06fenced\x18\x06 \x01(\bR\x06fenced\"\xd5\x01\n" +
 	"\vCopyRequest\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12/\n" +
@@ -3876,18 +4242,22 @@ const file_control_proto_rawDesc = "" +
 	"\achecked\x18\x01 \x01(\x04R\achecked\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x04R\x05total\x12\x18\n" +
 	"\aproblem\x18\x03 \x01(\tR\aproblem\x12\x1a\n" +
-	"\brepaired\x18\x04 \x01(\bR\brepaired\"\xbd\x01\n" +
+	"\brepaired\x18\x04 \x01(\bR\brepaired\"\xc0\x02\n" +
 	"\n" +
 	"RoleStatus\x12\x12\n" +
 	"\x04role\x18\x01 \x01(\tR\x04role\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12D\n" +
-	"\bcounters\x18\x03 \x03(\v2(.waggle.control.RoleStatus.CountersEntryR\bcounters\x1a;\n" +
+	"\bcounters\x18\x03 \x03(\v2(.waggle.control.RoleStatus.CountersEntryR\bcounters\x12D\n" +
+	"\bsettings\x18\x04 \x03(\v2(.waggle.control.RoleStatus.SettingsEntryR\bsettings\x1a;\n" +
 	"\rCountersEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x012\x84\t\n" +
+	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a;\n" +
+	"\rSettingsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x8b\t\n" +
 	"\x04Meta\x12J\n" +
-	"\vOpenSession\x12\".waggle.control.OpenSessionRequest\x1a\x17.waggle.control.Session\x12=\n" +
-	"\tKeepAlive\x12\x19.waggle.control.SessionID\x1a\x15.waggle.control.Empty\x12@\n" +
+	"\vOpenSession\x12\".waggle.control.OpenSessionRequest\x1a\x17.waggle.control.Session\x12D\n" +
+	"\tKeepAlive\x12 .waggle.control.KeepAliveRequest\x1a\x15.waggle.control.Empty\x12@\n" +
 	"\fCloseSession\x12\x19.waggle.control.SessionID\x1a\x15.waggle.control.Empty\x12D\n" +
 	"\x06Mutate\x12\x1d.waggle.control.MutateRequest\x1a\x1b.waggle.control.MutateReply\x12>\n" +
 	"\x04Walk\x12\x1b.waggle.control.WalkRequest\x1a\x19.waggle.control.WalkReply\x12Y\n" +
@@ -3901,10 +4271,11 @@ const file_control_proto_rawDesc = "" +
 	"\tHeartbeat\x12 .waggle.control.HeartbeatRequest\x1a\x1e.waggle.control.HeartbeatReply\x12O\n" +
 	"\x0eReportReplicas\x12\x1d.waggle.control.ReplicaReport\x1a\x1e.waggle.control.ReplicaVerdict\x12>\n" +
 	"\aCluster\x12\x15.waggle.control.Empty\x1a\x1c.waggle.control.ClusterReply\x12F\n" +
-	"\x05Check\x12\x1c.waggle.control.CheckRequest\x1a\x1d.waggle.control.CheckProgress0\x012\xed\x04\n" +
+	"\x05Check\x12\x1c.waggle.control.CheckRequest\x1a\x1d.waggle.control.CheckProgress0\x012\xab\x05\n" +
 	"\x05Chunk\x12=\n" +
 	"\x06Create\x12\x1c.waggle.control.ReplicaEpoch\x1a\x15.waggle.control.Empty\x12B\n" +
-	"\x04Seal\x12\x1c.waggle.control.ReplicaEpoch\x1a\x1c.waggle.control.ReplicaState\x12C\n" +
+	"\x04Seal\x12\x1c.waggle.control.ReplicaEpoch\x1a\x1c.waggle.control.ReplicaState\x12<\n" +
+	"\x05Fence\x12\x1c.waggle.control.ReplicaEpoch\x1a\x15.waggle.control.Empty\x12C\n" +
 	"\x05State\x12\x1c.waggle.control.ReplicaEpoch\x1a\x1c.waggle.control.ReplicaState\x12E\n" +
 	"\bCopyFrom\x12\x1b.waggle.control.CopyRequest\x1a\x1c.waggle.control.ReplicaState\x12I\n" +
 	"\bTruncate\x12\x1f.waggle.control.TruncateRequest\x1a\x1c.waggle.control.ReplicaState\x129\n" +
@@ -3927,161 +4298,171 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_control_proto_goTypes = []any{
 	(*Empty)(nil),                // 0: waggle.control.Empty
 	(*OpenSessionRequest)(nil),   // 1: waggle.control.OpenSessionRequest
 	(*SessionID)(nil),            // 2: waggle.control.SessionID
-	(*Session)(nil),              // 3: waggle.control.Session
-	(*Node)(nil),                 // 4: waggle.control.Node
-	(*Attributes)(nil),           // 5: waggle.control.Attributes
-	(*MutateRequest)(nil),        // 6: waggle.control.MutateRequest
-	(*Mutation)(nil),             // 7: waggle.control.Mutation
-	(*Create)(nil),               // 8: waggle.control.Create
-	(*Mkdir)(nil),                // 9: waggle.control.Mkdir
-	(*Symlink)(nil),              // 10: waggle.control.Symlink
-	(*Link)(nil),                 // 11: waggle.control.Link
-	(*Remove)(nil),               // 12: waggle.control.Remove
-	(*Rename)(nil),               // 13: waggle.control.Rename
-	(*SetAttributes)(nil),        // 14: waggle.control.SetAttributes
-	(*SetXattr)(nil),             // 15: waggle.control.SetXattr
-	(*WriteInline)(nil),          // 16: waggle.control.WriteInline
-	(*SetSize)(nil),              // 17: waggle.control.SetSize
-	(*MutateReply)(nil),          // 18: waggle.control.MutateReply
-	(*MutationResult)(nil),       // 19: waggle.control.MutationResult
-	(*WalkRequest)(nil),          // 20: waggle.control.WalkRequest
-	(*WalkReply)(nil),            // 21: waggle.control.WalkReply
-	(*Location)(nil),             // 22: waggle.control.Location
-	(*Replica)(nil),              // 23: waggle.control.Replica
-	(*NodeRequest)(nil),          // 24: waggle.control.NodeRequest
-	(*ReadDirectoryRequest)(nil), // 25: waggle.control.ReadDirectoryRequest
-	(*ReadDirectoryReply)(nil),   // 26: waggle.control.ReadDirectoryReply
-	(*DirectoryEntry)(nil),       // 27: waggle.control.DirectoryEntry
-	(*Xattrs)(nil),               // 28: waggle.control.Xattrs
-	(*LeaseRequest)(nil),         // 29: waggle.control.LeaseRequest
-	(*LeaseReply)(nil),           // 30: waggle.control.LeaseReply
-	(*FailureRequest)(nil),       // 31: waggle.control.FailureRequest
-	(*ReleaseRequest)(nil),       // 32: waggle.control.ReleaseRequest
-	(*CorruptRequest)(nil),       // 33: waggle.control.CorruptRequest
-	(*RegisterRequest)(nil),      // 34: waggle.control.RegisterRequest
-	(*RegisterReply)(nil),        // 35: waggle.control.RegisterReply
-	(*HeartbeatRequest)(nil),     // 36: waggle.control.HeartbeatRequest
-	(*HeartbeatReply)(nil),       // 37: waggle.control.HeartbeatReply
-	(*ReplicaReport)(nil),        // 38: waggle.control.ReplicaReport
-	(*ReplicaVerdict)(nil),       // 39: waggle.control.ReplicaVerdict
-	(*ReplicaEpoch)(nil),         // 40: waggle.control.ReplicaEpoch
-	(*ReplicaState)(nil),         // 41: waggle.control.ReplicaState
-	(*CopyRequest)(nil),          // 42: waggle.control.CopyRequest
-	(*TruncateRequest)(nil),      // 43: waggle.control.TruncateRequest
-	(*ChunkIDs)(nil),             // 44: waggle.control.ChunkIDs
-	(*BlockChecksums)(nil),       // 45: waggle.control.BlockChecksums
-	(*VerifyReply)(nil),          // 46: waggle.control.VerifyReply
-	(*ClusterReply)(nil),         // 47: waggle.control.ClusterReply
-	(*ServerStatus)(nil),         // 48: waggle.control.ServerStatus
-	(*CheckRequest)(nil),         // 49: waggle.control.CheckRequest
-	(*CheckProgress)(nil),        // 50: waggle.control.CheckProgress
-	(*RoleStatus)(nil),           // 51: waggle.control.RoleStatus
-	nil,                          // 52: waggle.control.Xattrs.ValuesEntry
-	nil,                          // 53: waggle.control.RoleStatus.CountersEntry
+	(*KeepAliveRequest)(nil),     // 3: waggle.control.KeepAliveRequest
+	(*HeldLease)(nil),            // 4: waggle.control.HeldLease
+	(*Session)(nil),              // 5: waggle.control.Session
+	(*Node)(nil),                 // 6: waggle.control.Node
+	(*Attributes)(nil),           // 7: waggle.control.Attributes
+	(*MutateRequest)(nil),        // 8: waggle.control.MutateRequest
+	(*Mutation)(nil),             // 9: waggle.control.Mutation
+	(*Create)(nil),               // 10: waggle.control.Create
+	(*Mkdir)(nil),                // 11: waggle.control.Mkdir
+	(*Symlink)(nil),              // 12: waggle.control.Symlink
+	(*Link)(nil),                 // 13: waggle.control.Link
+	(*Remove)(nil),               // 14: waggle.control.Remove
+	(*Rename)(nil),               // 15: waggle.control.Rename
+	(*SetAttributes)(nil),        // 16: waggle.control.SetAttributes
+	(*SetXattr)(nil),             // 17: waggle.control.SetXattr
+	(*WriteInline)(nil),          // 18: waggle.control.WriteInline
+	(*SetSize)(nil),              // 19: waggle.control.SetSize
+	(*MutateReply)(nil),          // 20: waggle.control.MutateReply
+	(*MutationResult)(nil),       // 21: waggle.control.MutationResult
+	(*WalkRequest)(nil),          // 22: waggle.control.WalkRequest
+	(*WalkReply)(nil),            // 23: waggle.control.WalkReply
+	(*Location)(nil),             // 24: waggle.control.Location
+	(*Replica)(nil),              // 25: waggle.control.Replica
+	(*NodeRequest)(nil),          // 26: waggle.control.NodeRequest
+	(*ReadDirectoryRequest)(nil), // 27: waggle.control.ReadDirectoryRequest
+	(*ReadDirectoryReply)(nil),   // 28: waggle.control.ReadDirectoryReply
+	(*DirectoryEntry)(nil),       // 29: waggle.control.DirectoryEntry
+	(*Xattrs)(nil),               // 30: waggle.control.Xattrs
+	(*LeaseRequest)(nil),         // 31: waggle.control.LeaseRequest
+	(*LeaseReply)(nil),           // 32: waggle.control.LeaseReply
+	(*FailureRequest)(nil),       // 33: waggle.control.FailureRequest
+	(*ReleaseRequest)(nil),       // 34: waggle.control.ReleaseRequest
+	(*CorruptRequest)(nil),       // 35: waggle.control.CorruptRequest
+	(*RegisterRequest)(nil),      // 36: waggle.control.RegisterRequest
+	(*RegisterReply)(nil),        // 37: waggle.control.RegisterReply
+	(*HeartbeatRequest)(nil),     // 38: waggle.control.HeartbeatRequest
+	(*HeartbeatReply)(nil),       // 39: waggle.control.HeartbeatReply
+	(*Fence)(nil),                // 40: waggle.control.Fence
+	(*ReplicaReport)(nil),        // 41: waggle.control.ReplicaReport
+	(*ReplicaVerdict)(nil),       // 42: waggle.control.ReplicaVerdict
+	(*ReplicaEpoch)(nil),         // 43: waggle.control.ReplicaEpoch
+	(*ReplicaState)(nil),         // 44: waggle.control.ReplicaState
+	(*CopyRequest)(nil),          // 45: waggle.control.CopyRequest
+	(*TruncateRequest)(nil),      // 46: waggle.control.TruncateRequest
+	(*ChunkIDs)(nil),             // 47: waggle.control.ChunkIDs
+	(*BlockChecksums)(nil),       // 48: waggle.control.BlockChecksums
+	(*VerifyReply)(nil),          // 49: waggle.control.VerifyReply
+	(*ClusterReply)(nil),         // 50: waggle.control.ClusterReply
+	(*ServerStatus)(nil),         // 51: waggle.control.ServerStatus
+	(*CheckRequest)(nil),         // 52: waggle.control.CheckRequest
+	(*CheckProgress)(nil),        // 53: waggle.control.CheckProgress
+	(*RoleStatus)(nil),           // 54: waggle.control.RoleStatus
+	nil,                          // 55: waggle.control.Xattrs.ValuesEntry
+	nil,                          // 56: waggle.control.RoleStatus.CountersEntry
+	nil,                          // 57: waggle.control.RoleStatus.SettingsEntry
 }
 var file_control_proto_depIdxs = []int32{
-	7,  // 0: waggle.control.MutateRequest.mutations:type_name -> waggle.control.Mutation
-	8,  // 1: waggle.control.Mutation.create:type_name -> waggle.control.Create
-	9,  // 2: waggle.control.Mutation.mkdir:type_name -> waggle.control.Mkdir
-	10, // 3: waggle.control.Mutation.symlink:type_name -> waggle.control.Symlink
-	12, // 4: waggle.control.Mutation.remove:type_name -> waggle.control.Remove
-	13, // 5: waggle.control.Mutation.rename:type_name -> waggle.control.Rename
-	14, // 6: waggle.control.Mutation.set_attributes:type_name -> waggle.control.SetAttributes
-	15, // 7: waggle.control.Mutation.set_xattr:type_name -> waggle.control.SetXattr
-	16, // 8: waggle.control.Mutation.write_inline:type_name -> waggle.control.WriteInline
-	17, // 9: waggle.control.Mutation.set_size:type_name -> waggle.control.SetSize
-	11, // 10: waggle.control.Mutation.link:type_name -> waggle.control.Link
-	4,  // 11: waggle.control.Create.node:type_name -> waggle.control.Node
-	4,  // 12: waggle.control.Mkdir.node:type_name -> waggle.control.Node
-	4,  // 13: waggle.control.Symlink.node:type_name -> waggle.control.Node
-	4,  // 14: waggle.control.Link.existing:type_name -> waggle.control.Node
-	4,  // 15: waggle.control.Link.node:type_name -> waggle.control.Node
-	4,  // 16: waggle.control.Remove.node:type_name -> waggle.control.Node
-	4,  // 17: waggle.control.Rename.from:type_name -> waggle.control.Node
-	4,  // 18: waggle.control.Rename.to:type_name -> waggle.control.Node
-	4,  // 19: waggle.control.SetAttributes.node:type_name -> waggle.control.Node
-	4,  // 20: waggle.control.SetXattr.node:type_name -> waggle.control.Node
-	4,  // 21: waggle.control.WriteInline.node:type_name -> waggle.control.Node
-	4,  // 22: waggle.control.SetSize.node:type_name -> waggle.control.Node
-	19, // 23: waggle.control.MutateReply.results:type_name -> waggle.control.MutationResult
-	5,  // 24: waggle.control.MutationResult.attributes:type_name -> waggle.control.Attributes
-	4,  // 25: waggle.control.WalkRequest.node:type_name -> waggle.control.Node
-	5,  // 26: waggle.control.WalkReply.attributes:type_name -> waggle.control.Attributes
-	22, // 27: waggle.control.WalkReply.location:type_name -> waggle.control.Location
-	23, // 28: waggle.control.Location.replicas:type_name -> waggle.control.Replica
-	4,  // 29: waggle.control.NodeRequest.node:type_name -> waggle.control.Node
-	4,  // 30: waggle.control.ReadDirectoryRequest.node:type_name -> waggle.control.Node
-	27, // 31: waggle.control.ReadDirectoryReply.entries:type_name -> waggle.control.DirectoryEntry
-	5,  // 32: waggle.control.DirectoryEntry.attributes:type_name -> waggle.control.Attributes
-	52, // 33: waggle.control.Xattrs.values:type_name -> waggle.control.Xattrs.ValuesEntry
-	22, // 34: waggle.control.LeaseReply.location:type_name -> waggle.control.Location
-	41, // 35: waggle.control.ReplicaReport.replicas:type_name -> waggle.control.ReplicaState
-	23, // 36: waggle.control.CopyRequest.source:type_name -> waggle.control.Replica
-	41, // 37: waggle.control.BlockChecksums.state:type_name -> waggle.control.ReplicaState
-	48, // 38: waggle.control.ClusterReply.servers:type_name -> waggle.control.ServerStatus
-	53, // 39: waggle.control.RoleStatus.counters:type_name -> waggle.control.RoleStatus.CountersEntry
-	1,  // 40: waggle.control.Meta.OpenSession:input_type -> waggle.control.OpenSessionRequest
-	2,  // 41: waggle.control.Meta.KeepAlive:input_type -> waggle.control.SessionID
-	2,  // 42: waggle.control.Meta.CloseSession:input_type -> waggle.control.SessionID
-	6,  // 43: waggle.control.Meta.Mutate:input_type -> waggle.control.MutateRequest
-	20, // 44: waggle.control.Meta.Walk:input_type -> waggle.control.WalkRequest
-	25, // 45: waggle.control.Meta.ReadDirectory:input_type -> waggle.control.ReadDirectoryRequest
-	24, // 46: waggle.control.Meta.GetXattrs:input_type -> waggle.control.NodeRequest
-	29, // 47: waggle.control.Meta.Lease:input_type -> waggle.control.LeaseRequest
-	31, // 48: waggle.control.Meta.ReportFailure:input_type -> waggle.control.FailureRequest
-	32, // 49: waggle.control.Meta.Release:input_type -> waggle.control.ReleaseRequest
-	33, // 50: waggle.control.Meta.ReportCorrupt:input_type -> waggle.control.CorruptRequest
-	34, // 51: waggle.control.Meta.Register:input_type -> waggle.control.RegisterRequest
-	36, // 52: waggle.control.Meta.Heartbeat:input_type -> waggle.control.HeartbeatRequest
-	38, // 53: waggle.control.Meta.ReportReplicas:input_type -> waggle.control.ReplicaReport
-	0,  // 54: waggle.control.Meta.Cluster:input_type -> waggle.control.Empty
-	49, // 55: waggle.control.Meta.Check:input_type -> waggle.control.CheckRequest
-	40, // 56: waggle.control.Chunk.Create:input_type -> waggle.control.ReplicaEpoch
-	40, // 57: waggle.control.Chunk.Seal:input_type -> waggle.control.ReplicaEpoch
-	40, // 58: waggle.control.Chunk.State:input_type -> waggle.control.ReplicaEpoch
-	42, // 59: waggle.control.Chunk.CopyFrom:input_type -> waggle.control.CopyRequest
-	43, // 60: waggle.control.Chunk.Truncate:input_type -> waggle.control.TruncateRequest
-	44, // 61: waggle.control.Chunk.Delete:input_type -> waggle.control.ChunkIDs
-	40, // 62: waggle.control.Chunk.Checksums:input_type -> waggle.control.ReplicaEpoch
-	40, // 63: waggle.control.Chunk.Verify:input_type -> waggle.control.ReplicaEpoch
-	0,  // 64: waggle.control.Chunk.List:input_type -> waggle.control.Empty
-	0,  // 65: waggle.control.Admin.Status:input_type -> waggle.control.Empty
-	3,  // 66: waggle.control.Meta.OpenSession:output_type -> waggle.control.Session
-	0,  // 67: waggle.control.Meta.KeepAlive:output_type -> waggle.control.Empty
-	0,  // 68: waggle.control.Meta.CloseSession:output_type -> waggle.control.Empty
-	18, // 69: waggle.control.Meta.Mutate:output_type -> waggle.control.MutateReply
-	21, // 70: waggle.control.Meta.Walk:output_type -> waggle.control.WalkReply
-	26, // 71: waggle.control.Meta.ReadDirectory:output_type -> waggle.control.ReadDirectoryReply
-	28, // 72: waggle.control.Meta.GetXattrs:output_type -> waggle.control.Xattrs
-	30, // 73: waggle.control.Meta.Lease:output_type -> waggle.control.LeaseReply
-	30, // 74: waggle.control.Meta.ReportFailure:output_type -> waggle.control.LeaseReply
-	0,  // 75: waggle.control.Meta.Release:output_type -> waggle.control.Empty
-	0,  // 76: waggle.control.Meta.ReportCorrupt:output_type -> waggle.control.Empty
-	35, // 77: waggle.control.Meta.Register:output_type -> waggle.control.RegisterReply
-	37, // 78: waggle.control.Meta.Heartbeat:output_type -> waggle.control.HeartbeatReply
-	39, // 79: waggle.control.Meta.ReportReplicas:output_type -> waggle.control.ReplicaVerdict
-	47, // 80: waggle.control.Meta.Cluster:output_type -> waggle.control.ClusterReply
-	50, // 81: waggle.control.Meta.Check:output_type -> waggle.control.CheckProgress
-	0,  // 82: waggle.control.Chunk.Create:output_type -> waggle.control.Empty
-	41, // 83: waggle.control.Chunk.Seal:output_type -> waggle.control.ReplicaState
-	41, // 84: waggle.control.Chunk.State:output_type -> waggle.control.ReplicaState
-	41, // 85: waggle.control.Chunk.CopyFrom:output_type -> waggle.control.ReplicaState
-	41, // 86: waggle.control.Chunk.Truncate:output_type -> waggle.control.ReplicaState
-	0,  // 87: waggle.control.Chunk.Delete:output_type -> waggle.control.Empty
-	45, // 88: waggle.control.Chunk.Checksums:output_type -> waggle.control.BlockChecksums
-	46, // 89: waggle.control.Chunk.Verify:output_type -> waggle.control.VerifyReply
-	41, // 90: waggle.control.Chunk.List:output_type -> waggle.control.ReplicaState
-	51, // 91: waggle.control.Admin.Status:output_type -> waggle.control.RoleStatus
-	66, // [66:92] is the sub-list for method output_type
-	40, // [40:66] is the sub-list for method input_type
-	40, // [40:40] is the sub-list for extension type_name
-	40, // [40:40] is the sub-list for extension extendee
-	0,  // [0:40] is the sub-list for field type_name
+	4,  // 0: waggle.control.KeepAliveRequest.leases:type_name -> waggle.control.HeldLease
+	9,  // 1: waggle.control.MutateRequest.mutations:type_name -> waggle.control.Mutation
+	10, // 2: waggle.control.Mutation.create:type_name -> waggle.control.Create
+	11, // 3: waggle.control.Mutation.mkdir:type_name -> waggle.control.Mkdir
+	12, // 4: waggle.control.Mutation.symlink:type_name -> waggle.control.Symlink
+	14, // 5: waggle.control.Mutation.remove:type_name -> waggle.control.Remove
+	15, // 6: waggle.control.Mutation.rename:type_name -> waggle.control.Rename
+	16, // 7: waggle.control.Mutation.set_attributes:type_name -> waggle.control.SetAttributes
+	17, // 8: waggle.control.Mutation.set_xattr:type_name -> waggle.control.SetXattr
+	18, // 9: waggle.control.Mutation.write_inline:type_name -> waggle.control.WriteInline
+	19, // 10: waggle.control.Mutation.set_size:type_name -> waggle.control.SetSize
+	13, // 11: waggle.control.Mutation.link:type_name -> waggle.control.Link
+	6,  // 12: waggle.control.Create.node:type_name -> waggle.control.Node
+	6,  // 13: waggle.control.Mkdir.node:type_name -> waggle.control.Node
+	6,  // 14: waggle.control.Symlink.node:type_name -> waggle.control.Node
+	6,  // 15: waggle.control.Link.existing:type_name -> waggle.control.Node
+	6,  // 16: waggle.control.Link.node:type_name -> waggle.control.Node
+	6,  // 17: waggle.control.Remove.node:type_name -> waggle.control.Node
+	6,  // 18: waggle.control.Rename.from:type_name -> waggle.control.Node
+	6,  // 19: waggle.control.Rename.to:type_name -> waggle.control.Node
+	6,  // 20: waggle.control.SetAttributes.node:type_name -> waggle.control.Node
+	6,  // 21: waggle.control.SetXattr.node:type_name -> waggle.control.Node
+	6,  // 22: waggle.control.WriteInline.node:type_name -> waggle.control.Node
+	6,  // 23: waggle.control.SetSize.node:type_name -> waggle.control.Node
+	21, // 24: waggle.control.MutateReply.results:type_name -> waggle.control.MutationResult
+	7,  // 25: waggle.control.MutationResult.attributes:type_name -> waggle.control.Attributes
+	6,  // 26: waggle.control.WalkRequest.node:type_name -> waggle.control.Node
+	7,  // 27: waggle.control.WalkReply.attributes:type_name -> waggle.control.Attributes
+	24, // 28: waggle.control.WalkReply.location:type_name -> waggle.control.Location
+	25, // 29: waggle.control.Location.replicas:type_name -> waggle.control.Replica
+	6,  // 30: waggle.control.NodeRequest.node:type_name -> waggle.control.Node
+	6,  // 31: waggle.control.ReadDirectoryRequest.node:type_name -> waggle.control.Node
+	29, // 32: waggle.control.ReadDirectoryReply.entries:type_name -> waggle.control.DirectoryEntry
+	7,  // 33: waggle.control.DirectoryEntry.attributes:type_name -> waggle.control.Attributes
+	55, // 34: waggle.control.Xattrs.values:type_name -> waggle.control.Xattrs.ValuesEntry
+	24, // 35: waggle.control.LeaseReply.location:type_name -> waggle.control.Location
+	40, // 36: waggle.control.HeartbeatReply.fences:type_name -> waggle.control.Fence
+	44, // 37: waggle.control.ReplicaReport.replicas:type_name -> waggle.control.ReplicaState
+	40, // 38: waggle.control.ReplicaVerdict.fences:type_name -> waggle.control.Fence
+	25, // 39: waggle.control.CopyRequest.source:type_name -> waggle.control.Replica
+	44, // 40: waggle.control.BlockChecksums.state:type_name -> waggle.control.ReplicaState
+	51, // 41: waggle.control.ClusterReply.servers:type_name -> waggle.control.ServerStatus
+	56, // 42: waggle.control.RoleStatus.counters:type_name -> waggle.control.RoleStatus.CountersEntry
+	57, // 43: waggle.control.RoleStatus.settings:type_name -> waggle.control.RoleStatus.SettingsEntry
+	1,  // 44: waggle.control.Meta.OpenSession:input_type -> waggle.control.OpenSessionRequest
+	3,  // 45: waggle.control.Meta.KeepAlive:input_type -> waggle.control.KeepAliveRequest
+	2,  // 46: waggle.control.Meta.CloseSession:input_type -> waggle.control.SessionID
+	8,  // 47: waggle.control.Meta.Mutate:input_type -> waggle.control.MutateRequest
+	22, // 48: waggle.control.Meta.Walk:input_type -> waggle.control.WalkRequest
+	27, // 49: waggle.control.Meta.ReadDirectory:input_type -> waggle.control.ReadDirectoryRequest
+	26, // 50: waggle.control.Meta.GetXattrs:input_type -> waggle.control.NodeRequest
+	31, // 51: waggle.control.Meta.Lease:input_type -> waggle.control.LeaseRequest
+	33, // 52: waggle.control.Meta.ReportFailure:input_type -> waggle.control.FailureRequest
+	34, // 53: waggle.control.Meta.Release:input_type -> waggle.control.ReleaseRequest
+	35, // 54: waggle.control.Meta.ReportCorrupt:input_type -> waggle.control.CorruptRequest
+	36, // 55: waggle.control.Meta.Register:input_type -> waggle.control.RegisterRequest
+	38, // 56: waggle.control.Meta.Heartbeat:input_type -> waggle.control.HeartbeatRequest
+	41, // 57: waggle.control.Meta.ReportReplicas:input_type -> waggle.control.ReplicaReport
+	0,  // 58: waggle.control.Meta.Cluster:input_type -> waggle.control.Empty
+	52, // 59: waggle.control.Meta.Check:input_type -> waggle.control.CheckRequest
+	43, // 60: waggle.control.Chunk.Create:input_type -> waggle.control.ReplicaEpoch
+	43, // 61: waggle.control.Chunk.Seal:input_type -> waggle.control.ReplicaEpoch
+	43, // 62: waggle.control.Chunk.Fence:input_type -> waggle.control.ReplicaEpoch
+	43, // 63: waggle.control.Chunk.State:input_type -> waggle.control.ReplicaEpoch
+	45, // 64: waggle.control.Chunk.CopyFrom:input_type -> waggle.control.CopyRequest
+	46, // 65: waggle.control.Chunk.Truncate:input_type -> waggle.control.TruncateRequest
+	47, // 66: waggle.control.Chunk.Delete:input_type -> waggle.control.ChunkIDs
+	43, // 67: waggle.control.Chunk.Checksums:input_type -> waggle.control.ReplicaEpoch
+	43, // 68: waggle.control.Chunk.Verify:input_type -> waggle.control.ReplicaEpoch
+	0,  // 69: waggle.control.Chunk.List:input_type -> waggle.control.Empty
+	0,  // 70: waggle.control.Admin.Status:input_type -> waggle.control.Empty
+	5,  // 71: waggle.control.Meta.OpenSession:output_type -> waggle.control.Session
+	0,  // 72: waggle.control.Meta.KeepAlive:output_type -> waggle.control.Empty
+	0,  // 73: waggle.control.Meta.CloseSession:output_type -> waggle.control.Empty
+	20, // 74: waggle.control.Meta.Mutate:output_type -> waggle.control.MutateReply
+	23, // 75: waggle.control.Meta.Walk:output_type -> waggle.control.WalkReply
+	28, // 76: waggle.control.Meta.ReadDirectory:output_type -> waggle.control.ReadDirectoryReply
+	30, // 77: waggle.control.Meta.GetXattrs:output_type -> waggle.control.Xattrs
+	32, // 78: waggle.control.Meta.Lease:output_type -> waggle.control.LeaseReply
+	32, // 79: waggle.control.Meta.ReportFailure:output_type -> waggle.control.LeaseReply
+	0,  // 80: waggle.control.Meta.Release:output_type -> waggle.control.Empty
+	0,  // 81: waggle.control.Meta.ReportCorrupt:output_type -> waggle.control.Empty
+	37, // 82: waggle.control.Meta.Register:output_type -> waggle.control.RegisterReply
+	39, // 83: waggle.control.Meta.Heartbeat:output_type -> waggle.control.HeartbeatReply
+	42, // 84: waggle.control.Meta.ReportReplicas:output_type -> waggle.control.ReplicaVerdict
+	50, // 85: waggle.control.Meta.Cluster:output_type -> waggle.control.ClusterReply
+	53, // 86: waggle.control.Meta.Check:output_type -> waggle.control.CheckProgress
+	0,  // 87: waggle.control.Chunk.Create:output_type -> waggle.control.Empty
+	44, // 88: waggle.control.Chunk.Seal:output_type -> waggle.control.ReplicaState
+	0,  // 89: waggle.control.Chunk.Fence:output_type -> waggle.control.Empty
+	44, // 90: waggle.control.Chunk.State:output_type -> waggle.control.ReplicaState
+	44, // 91: waggle.control.Chunk.CopyFrom:output_type -> waggle.control.ReplicaState
+	44, // 92: waggle.control.Chunk.Truncate:output_type -> waggle.control.ReplicaState
+	0,  // 93: waggle.control.Chunk.Delete:output_type -> waggle.control.Empty
+	48, // 94: waggle.control.Chunk.Checksums:output_type -> waggle.control.BlockChecksums
+	49, // 95: waggle.control.Chunk.Verify:output_type -> waggle.control.VerifyReply
+	44, // 96: waggle.control.Chunk.List:output_type -> waggle.control.ReplicaState
+	54, // 97: waggle.control.Admin.Status:output_type -> waggle.control.RoleStatus
+	71, // [71:98] is the sub-list for method output_type
+	44, // [44:71] is the sub-list for method input_type
+	44, // [44:44] is the sub-list for extension type_name
+	44, // [44:44] is the sub-list for extension extendee
+	0,  // [0:44] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -4089,7 +4470,7 @@ func file_control_proto_init() {
 	if File_control_proto != nil {
 		return
 	}
-	file_control_proto_msgTypes[7].OneofWrappers = []any{
+	file_control_proto_msgTypes[9].OneofWrappers = []any{
 		(*Mutation_Create)(nil),
 		(*Mutation_Mkdir)(nil),
 		(*Mutation_Symlink)(nil),
@@ -4101,17 +4482,17 @@ func file_control_proto_init() {
 		(*Mutation_SetSize)(nil),
 		(*Mutation_Link)(nil),
 	}
-	file_control_proto_msgTypes[8].OneofWrappers = []any{}
-	file_control_proto_msgTypes[14].OneofWrappers = []any{}
-	file_control_proto_msgTypes[17].OneofWrappers = []any{}
-	file_control_proto_msgTypes[20].OneofWrappers = []any{}
+	file_control_proto_msgTypes[10].OneofWrappers = []any{}
+	file_control_proto_msgTypes[16].OneofWrappers = []any{}
+	file_control_proto_msgTypes[19].OneofWrappers = []any{}
+	file_control_proto_msgTypes[22].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   54,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

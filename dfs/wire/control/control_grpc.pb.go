@@ -53,9 +53,10 @@ const (
 // Meta is the metadata server.
 type MetaClient interface {
 	OpenSession(ctx context.Context, in *OpenSessionRequest, opts ...grpc.CallOption) (*Session, error)
-	// KeepAlive extends a session and all its leases. A session that is not kept
-	// alive for its time to live ends, and its leases with it.
-	KeepAlive(ctx context.Context, in *SessionID, opts ...grpc.CallOption) (*Empty, error)
+	// KeepAlive extends a session and those of its leases that it names. A session
+	// that is not kept alive for its time to live ends, and its leases with it; a
+	// lease that is not named for as long lapses by itself.
+	KeepAlive(ctx context.Context, in *KeepAliveRequest, opts ...grpc.CallOption) (*Empty, error)
 	CloseSession(ctx context.Context, in *SessionID, opts ...grpc.CallOption) (*Empty, error)
 	// Mutate changes the namespace. The mutations are carried out in order, each
 	// by itself: one that fails does not stop the next. The answer is sent when
@@ -68,8 +69,10 @@ type MetaClient interface {
 	GetXattrs(ctx context.Context, in *NodeRequest, opts ...grpc.CallOption) (*Xattrs, error)
 	// Lease opens a chunk for writing: it makes the chunk if there is none at
 	// that index, makes its replicas equal if the last writer left them unsettled,
-	// and gives the caller the sole right to write under a new epoch.
-	// Fails with UNAVAILABLE while another session holds the lease.
+	// and gives the caller the sole right to write under a new epoch. It waits a
+	// moment for a lease that another session holds, in the order of the calls, and
+	// then fails with UNAVAILABLE ("EBUSY: ...").
+	// Fails with DATA_LOSS if no replica holds what was settled before.
 	Lease(ctx context.Context, in *LeaseRequest, opts ...grpc.CallOption) (*LeaseReply, error)
 	// ReportFailure says that a replica did not acknowledge under a lease. The
 	// answer is a lease with a higher epoch and the replicas that are left, all
@@ -111,7 +114,7 @@ func (c *metaClient) OpenSession(ctx context.Context, in *OpenSessionRequest, op
 	return out, nil
 }
 
-func (c *metaClient) KeepAlive(ctx context.Context, in *SessionID, opts ...grpc.CallOption) (*Empty, error) {
+func (c *metaClient) KeepAlive(ctx context.Context, in *KeepAliveRequest, opts ...grpc.CallOption) (*Empty, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Empty)
 	err := c.cc.Invoke(ctx, Meta_KeepAlive_FullMethodName, in, out, cOpts...)
@@ -277,9 +280,10 @@ type Meta_CheckClient = grpc.ServerStreamingClient[CheckProgress]
 // Meta is the metadata server.
 type MetaServer interface {
 	OpenSession(context.Context, *OpenSessionRequest) (*Session, error)
-	// KeepAlive extends a session and all its leases. A session that is not kept
-	// alive for its time to live ends, and its leases with it.
-	KeepAlive(context.Context, *SessionID) (*Empty, error)
+	// KeepAlive extends a session and those of its leases that it names. A session
+	// that is not kept alive for its time to live ends, and its leases with it; a
+	// lease that is not named for as long lapses by itself.
+	KeepAlive(context.Context, *KeepAliveRequest) (*Empty, error)
 	CloseSession(context.Context, *SessionID) (*Empty, error)
 	// Mutate changes the namespace. The mutations are carried out in order, each
 	// by itself: one that fails does not stop the next. The answer is sent when
@@ -292,8 +296,10 @@ type MetaServer interface {
 	GetXattrs(context.Context, *NodeRequest) (*Xattrs, error)
 	// Lease opens a chunk for writing: it makes the chunk if there is none at
 	// that index, makes its replicas equal if the last writer left them unsettled,
-	// and gives the caller the sole right to write under a new epoch.
-	// Fails with UNAVAILABLE while another session holds the lease.
+	// and gives the caller the sole right to write under a new epoch. It waits a
+	// moment for a lease that another session holds, in the order of the calls, and
+	// then fails with UNAVAILABLE ("EBUSY: ...").
+	// Fails with DATA_LOSS if no replica holds what was settled before.
 	Lease(context.Context, *LeaseRequest) (*LeaseReply, error)
 	// ReportFailure says that a replica did not acknowledge under a lease. The
 	// answer is a lease with a higher epoch and the replicas that are left, all
@@ -328,7 +334,7 @@ type UnimplementedMetaServer struct{}
 func (UnimplementedMetaServer) OpenSession(context.Context, *OpenSessionRequest) (*Session, error) {
 	return nil, status.Error(codes.Unimplemented, "method OpenSession not implemented")
 }
-func (UnimplementedMetaServer) KeepAlive(context.Context, *SessionID) (*Empty, error) {
+func (UnimplementedMetaServer) KeepAlive(context.Context, *KeepAliveRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method KeepAlive not implemented")
 }
 func (UnimplementedMetaServer) CloseSession(context.Context, *SessionID) (*Empty, error) {
@@ -413,7 +419,7 @@ func _Meta_OpenSession_Handler(srv interface{}, ctx context.Context, dec func(in
 }
 
 func _Meta_KeepAlive_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
-	in := new(SessionID)
+	in := new(KeepAliveRequest)
 	if err := dec(in); err != nil {
 		return nil, err
 	}
@@ -425,7 +431,7 @@ func _Meta_KeepAlive_Handler(srv interface{}, ctx context.Context, dec func(inte
 		FullMethod: Meta_KeepAlive_FullMethodName,
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
-		return srv.(MetaServer).KeepAlive(ctx, req.(*SessionID))
+		return srv.(MetaServer).KeepAlive(ctx, req.(*KeepAliveRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -756,6 +762,7 @@ var Meta_ServiceDesc = grpc.ServiceDesc{
 const (
 	Chunk_Create_FullMethodName    = "/waggle.control.Chunk/Create"
 	Chunk_Seal_FullMethodName      = "/waggle.control.Chunk/Seal"
+	Chunk_Fence_FullMethodName     = "/waggle.control.Chunk/Fence"
 	Chunk_State_FullMethodName     = "/waggle.control.Chunk/State"
 	Chunk_CopyFrom_FullMethodName  = "/waggle.control.Chunk/CopyFrom"
 	Chunk_Truncate_FullMethodName  = "/waggle.control.Chunk/Truncate"
@@ -777,6 +784,8 @@ type ChunkClient interface {
 	// Seal makes a replica refuse epochs older than `epoch` from now on, durably, and
 	// tells what it holds.
 	Seal(ctx context.Context, in *ReplicaEpoch, opts ...grpc.CallOption) (*ReplicaState, error)
+	// Fence forbids to serve reads from a replica that was left behind.
+	Fence(ctx context.Context, in *ReplicaEpoch, opts ...grpc.CallOption) (*Empty, error)
 	// State tells what a replica holds.
 	State(ctx context.Context, in *ReplicaEpoch, opts ...grpc.CallOption) (*ReplicaState, error)
 	// CopyFrom makes a replica equal to the one at `source`, fetching only the
@@ -816,6 +825,16 @@ func (c *chunkClient) Seal(ctx context.Context, in *ReplicaEpoch, opts ...grpc.C
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReplicaState)
 	err := c.cc.Invoke(ctx, Chunk_Seal_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *chunkClient) Fence(ctx context.Context, in *ReplicaEpoch, opts ...grpc.CallOption) (*Empty, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Empty)
+	err := c.cc.Invoke(ctx, Chunk_Fence_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -922,6 +941,8 @@ type ChunkServer interface {
 	// Seal makes a replica refuse epochs older than `epoch` from now on, durably, and
 	// tells what it holds.
 	Seal(context.Context, *ReplicaEpoch) (*ReplicaState, error)
+	// Fence forbids to serve reads from a replica that was left behind.
+	Fence(context.Context, *ReplicaEpoch) (*Empty, error)
 	// State tells what a replica holds.
 	State(context.Context, *ReplicaEpoch) (*ReplicaState, error)
 	// CopyFrom makes a replica equal to the one at `source`, fetching only the
@@ -952,6 +973,9 @@ func (UnimplementedChunkServer) Create(context.Context, *ReplicaEpoch) (*Empty, 
 }
 func (UnimplementedChunkServer) Seal(context.Context, *ReplicaEpoch) (*ReplicaState, error) {
 	return nil, status.Error(codes.Unimplemented, "method Seal not implemented")
+}
+func (UnimplementedChunkServer) Fence(context.Context, *ReplicaEpoch) (*Empty, error) {
+	return nil, status.Error(codes.Unimplemented, "method Fence not implemented")
 }
 func (UnimplementedChunkServer) State(context.Context, *ReplicaEpoch) (*ReplicaState, error) {
 	return nil, status.Error(codes.Unimplemented, "method State not implemented")
@@ -1027,6 +1051,24 @@ func _Chunk_Seal_Handler(srv interface{}, ctx context.Context, dec func(interfac
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(ChunkServer).Seal(ctx, req.(*ReplicaEpoch))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Chunk_Fence_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReplicaEpoch)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ChunkServer).Fence(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Chunk_Fence_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ChunkServer).Fence(ctx, req.(*ReplicaEpoch))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -1157,6 +1199,10 @@ var Chunk_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Seal",
 			Handler:    _Chunk_Seal_Handler,
+		},
+		{
+			MethodName: "Fence",
+			Handler:    _Chunk_Fence_Handler,
 		},
 		{
 			MethodName: "State",

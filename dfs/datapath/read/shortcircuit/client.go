@@ -275,7 +275,7 @@ func (b *Borrowed) Read(parts [][]byte, offset uint64, sums []byte) (n int, err 
 	}
 	b.client.mu.RLock()
 	defer b.client.mu.RUnlock()
-	if !b.holds() || errors.Is(err, os.ErrClosed) {
+	if !b.holds() || errors.Is(err, os.ErrClosed) || Now() >= untilAt(b.client.memory).Load() {
 		return 0, ErrTakenBack
 	}
 	if errors.Is(err, io.EOF) {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,30 @@ type slot struct {
 	length     atomic.Uint64 // bytes of the replica; only grows during a loan
 }
 
-const pageSize = slots * int(unsafe.Sizeof(slot{}))
+const (
+	slotsSize = slots * int(unsafe.Sizeof(slot{}))
+	pageSize  = slotsSize + 64 // behind the slots: until when all that is lent may be read, in Now's time
+)
+
+// untilAt is 0 while nothing may be read. Clients look at it after each read, so
+// that a server which is stopped can't be read behind its back.
+func untilAt(memory []byte) *atomic.Int64 {
+	return (*atomic.Int64)(unsafe.Pointer(&memory[slotsSize]))
+}
+
+// Now is the machine's monotonic clock in nanoseconds, the same for all processes
+// of one time namespace.
+func Now() int64 { return clockBase + int64(time.Since(clockStart)) }
+
+var clockStart, clockBase = readClock()
+
+func readClock() (time.Time, int64) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		panic(err) // every Linux has this clock
+	}
+	return time.Now(), now.Nano()
+}
 
 // page is the server's side of the shared memory.
 type page struct {
@@ -59,6 +83,15 @@ func newPage() (*page, error) {
 
 func slotAt(memory []byte, index uint32) *slot {
 	return &(*[slots]slot)(unsafe.Pointer(&memory[0]))[index]
+}
+
+// takeAllBack ends all loans.
+func (p *page) takeAllBack() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range uint32(slots) {
+		slotAt(p.memory, i).generation.Add(1)
+	}
 }
 
 func (p *page) close() error { return errors.Join(p.file.Close(), unix.Munmap(p.memory)) }

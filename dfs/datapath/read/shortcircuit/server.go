@@ -14,6 +14,8 @@
 //   - Death: when the server ends, however, the socket does, and the client
 //     gives back all that it was lent. When a client ends, the kernel closes its
 //     files; the server holds none for it.
+//   - Out of touch: a chunk server serves under a lease, whose end is in the shared
+//     memory, too. What a client has read when it has lapsed counts for nothing.
 //   - Overwriting does not take back: a block that is torn, or newer than its
 //     checksum, is found by the client like one that came over a connection.
 package shortcircuit
@@ -22,6 +24,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"sync"
@@ -77,9 +80,17 @@ func Listen(open Open) (*Server, error) {
 	if s.page, err = newPage(); err != nil {
 		return nil, errors.Join(err, listener.Close())
 	}
+	s.LendUntil(math.MaxInt64)
 	s.serving.Go(s.accept)
 	return s, nil
 }
+
+// LendUntil sets until when clients may read what they were lent, in Now's time;
+// 0: not any more. A new server lends without end.
+func (s *Server) LendUntil(until int64) { untilAt(s.page.memory).Store(until) }
+
+// TakeAllBack takes back everything. Clients may ask for it again.
+func (s *Server) TakeAllBack() { s.page.takeAllBack() }
 
 // Name is the socket's, for Dial.
 func (s *Server) Name() string { return s.listener.Addr().String() }

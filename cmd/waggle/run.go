@@ -281,14 +281,13 @@ func analyse(c *cli.Context, run *results.Run, dir string) (undrawn, err error) 
 	}
 	figures, skipped := figure.DrawAll(run)
 	undrawn = tellSkipped(c, skipped)
-	if err := figure.WriteAll(filepath.Join(dir, results.FiguresDir), figures); err != nil {
-		return nil, err
-	}
+	// A figure that can't be written does not keep the report from being.
+	unwritten := figure.WriteAll(filepath.Join(dir, results.FiguresDir), figures)
 	r, err := report.Make(run, figures, skipped)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		err = r.Write(dir)
 	}
-	return undrawn, r.Write(dir)
+	return undrawn, errors.Join(unwritten, err)
 }
 
 // tellSkipped says which figures are missing. It is an error if there is one that

@@ -249,3 +249,22 @@ func (local) chmod(_ context.Context, path string, mode fs.FileMode) error {
 func (local) chtimes(_ context.Context, path string, modified time.Time) error {
 	return os.Chtimes(path, time.Time{}, modified)
 }
+
+// kept tries it out on a file that is removed again.
+func (local) kept(path string, modified time.Time) time.Time {
+	partial := partialName(path)
+	f, err := os.OpenFile(partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return modified
+	}
+	defer os.Remove(partial)
+	defer f.Close()
+	if err := os.Chtimes(partial, time.Time{}, modified); err != nil {
+		return modified
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return modified
+	}
+	return info.ModTime()
+}

@@ -193,3 +193,5 @@ func (r *remote) chmod(ctx context.Context, path string, mode fs.FileMode) error
 func (r *remote) chtimes(ctx context.Context, path string, modified time.Time) error {
 	return r.c.Chtimes(ctx, path, modified)
 }
+
+func (r *remote) kept(_ string, modified time.Time) time.Time { return client.ClampTime(modified) }

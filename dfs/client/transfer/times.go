@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"math"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,6 +15,10 @@ func sameTime(a, b entry) bool {
 	grain := max(a.grain, b.grain, 1)
 	return client.ClampTime(a.modified).Truncate(grain).Equal(client.ClampTime(b.modified).Truncate(grain))
 }
+
+// isUnusual says whether there are file systems in use that can't keep a time, such
+// as those that count seconds in 32 bits.
+func isUnusual(t time.Time) bool { return t.Unix() <= math.MinInt32 || t.Unix() >= math.MaxInt32 }
 
 // grains are what file systems keep times by: ext4 with small inodes, exFAT,
 // UDF, NTFS and CIFS.

@@ -29,7 +29,7 @@ func TestTimesAreComparedAsExactlyAsTheCoarserSideKeepsThem(t *testing.T) {
 	require.Equal(t, 100*time.Nanosecond, grainOf("/", time.Unix(0, 300), time.Unix(0, 700)))
 }
 
-// TestACopyFromADiskOfWholeSecondsIsSkippedOnce mounts one: ext4 with inodes that
+// TestACopyOnADiskOfWholeSecondsIsSkipped mounts one: ext4 with inodes that
 // have no room for more.
 func TestACopyOnADiskOfWholeSecondsIsSkipped(t *testing.T) {
 	if os.Getuid() != 0 {
@@ -62,6 +62,14 @@ func TestACopyOnADiskOfWholeSecondsIsSkipped(t *testing.T) {
 		again, err = Put(t.Context(), c, copied, "/f", Options{})
 		require.NoError(t, err)
 		require.EqualValues(t, 1, again.SkippedFiles)
+	}
+	for _, beyond := range []time.Time{time.Date(1700, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2200, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		require.NoError(t, c.Chtimes(t.Context(), "/f", beyond))
+		for copies := range 2 { // the disk counts seconds in 32 bits
+			summary, err := Get(t.Context(), c, "/f", copied, Options{})
+			require.NoError(t, err)
+			require.EqualValues(t, copies, summary.SkippedFiles, beyond)
+		}
 	}
 	require.NoError(t, c.Chtimes(t.Context(), "/f", time.Unix(1002, 5)))
 	changed, err := Get(t.Context(), c, "/f", copied, Options{})

@@ -142,6 +142,8 @@ type target interface {
 	link(ctx context.Context, existing, path string) error
 	chmod(ctx context.Context, path string, mode fs.FileMode) error
 	chtimes(ctx context.Context, path string, modified time.Time) error
+	// kept is the time that a file at path has which another was set for.
+	kept(path string, modified time.Time) time.Time
 }
 
 // maxQueue bounds the files that were found, but not copied yet.
@@ -334,7 +336,7 @@ func (c *copier) examine(ctx context.Context, j job) (ready bool, err error) {
 	switch {
 	case j.entry.mode.IsRegular():
 		c.found(j)
-		if j.exists && complete(j.entry, j.there) {
+		if j.exists && c.complete(j) {
 			return false, c.skip(ctx, j)
 		}
 	case j.entry.mode&fs.ModeSymlink != 0:
@@ -358,8 +360,11 @@ func (c *copier) examine(ctx context.Context, j job) (ready bool, err error) {
 }
 
 // complete says whether a file was copied before.
-func complete(e, there entry) bool {
-	return there.mode.IsRegular() && there.size == e.size && sameTime(e, there)
+func (c *copier) complete(j job) bool {
+	if !j.there.mode.IsRegular() || j.there.size != j.entry.size {
+		return false
+	}
+	return sameTime(j.entry, j.there) || isUnusual(j.entry.modified) && c.to.kept(j.to, j.entry.modified).Equal(j.there.modified)
 }
 
 func (c *copier) skip(ctx context.Context, j job) error {

@@ -6,33 +6,27 @@ import (
 	"net/netip"
 )
 
-// addresses are flags of the roles that say where they are.
-type addresses struct{ meta, chunk []string }
-
-// addresses finds out how all who reach the metadata server reach the chunk
-// servers, too: they listen where it does. Lookups are answered at one address,
-// because an answer has to come from where the question went.
-func (c *Config) addresses() (a addresses, err error) {
-	host, port, err := net.SplitHostPort(c.Meta)
+// chunkAddresses are the flags of chunk servers by which all who reach the
+// metadata server reach these, too: they listen where it does.
+func (c *Config) chunkAddresses() ([]string, error) {
+	host, _, err := net.SplitHostPort(c.Meta)
 	if err != nil {
-		return a, fmt.Errorf("metadata server at %q: %w", c.Meta, err)
+		return nil, fmt.Errorf("metadata server at %q: %w", c.Meta, err)
 	}
 	found, err := net.ResolveIPAddr("ip", host)
 	if err != nil {
-		return a, fmt.Errorf("metadata server at %q: %w", c.Meta, err)
+		return nil, fmt.Errorf("metadata server at %q: %w", c.Meta, err)
 	}
 	free := net.JoinHostPort(found.String(), "0")
-	a.chunk = []string{"--data-address", free, "--control-address", free}
+	flags := []string{"--data-address", free, "--control-address", free}
 	if !found.IP.IsUnspecified() {
-		return a, nil
+		return flags, nil
 	}
 	reached := c.Advertise
 	if reached == "" {
 		reached = ownAddress(found.IP.To4() != nil).String()
 	}
-	a.meta = []string{"--lookup-address", net.JoinHostPort(reached, port)}
-	a.chunk = append(a.chunk, "--advertise", reached)
-	return a, nil
+	return append(flags, "--advertise", reached), nil
 }
 
 // A route to these addresses, which are for documentation, is one to everybody.

@@ -15,11 +15,11 @@ func TestChunkServersListenWhereTheMetadataServerDoes(t *testing.T) {
 		"127.0.0.1:9430": {"--data-address", "127.0.0.1:0", "--control-address", "127.0.0.1:0"},
 		"[::1]:9430":     {"--data-address", "[::1]:0", "--control-address", "[::1]:0"},
 	} {
-		have, err := (&Config{Meta: meta}).addresses()
+		have, err := (&Config{Meta: meta}).chunkAddresses()
 		require.NoError(t, err)
-		require.Equal(t, addresses{chunk: want}, have)
+		require.Equal(t, want, have)
 	}
-	_, err := (&Config{Meta: "nonsense"}).addresses()
+	_, err := (&Config{Meta: "nonsense"}).chunkAddresses()
 	require.ErrorContains(t, err, "nonsense")
 }
 
@@ -41,11 +41,10 @@ func TestTheAddressForOthersIsNoLoopbackAddress(t *testing.T) {
 		runtime.UnlockOSThread()
 	}()
 	advertised := func(c Config) string {
-		flags, err := c.addresses()
+		flags, err := c.chunkAddresses()
 		require.NoError(t, err)
-		require.Equal(t, "--advertise", flags.chunk[4])
-		require.Equal(t, []string{"--lookup-address", flags.chunk[5] + ":9430"}, flags.meta)
-		return flags.chunk[5]
+		require.Equal(t, "--advertise", flags[4])
+		return flags[5]
 	}
 	require.Equal(t, "127.0.0.1", advertised(Config{Meta: "0.0.0.0:9430"}), "there is nobody else")
 	link := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Name: "others"}}

@@ -150,11 +150,11 @@ func (r *roles) launch(name string, args ...string) error {
 
 // run starts the roles and waits until ctx or a role ends.
 func (r *roles) run(ctx context.Context) error {
-	addresses, err := r.config.addresses()
+	addresses, err := r.config.chunkAddresses()
 	if err != nil {
 		return err
 	}
-	if err := r.launch("meta", append([]string{"meta", "--address", r.config.Meta}, addresses.meta...)...); err != nil {
+	if err := r.launch("meta", "meta", "--address", r.config.Meta); err != nil {
 		return err
 	}
 	var c *client.Client
@@ -166,7 +166,7 @@ func (r *roles) run(ctx context.Context) error {
 		defer c.Close()
 	}
 	if err == nil {
-		err = r.runChunkServers(ctx, c, addresses.chunk)
+		err = r.runChunkServers(ctx, c, addresses)
 	}
 	if ctx.Err() != nil {
 		return nil

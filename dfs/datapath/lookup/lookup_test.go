@@ -174,3 +174,24 @@ func BenchmarkUserSpace(b *testing.B) {
 		})
 	}
 }
+
+func TestAnswersComeFromWhereTheRequestWent(t *testing.T) {
+	for _, path := range userSpacePaths {
+		for all, addresses := range map[string][]string{"0.0.0.0:0": {"127.0.0.1", "127.0.0.2", "127.1.2.3"}, "[::]:0": {"127.0.0.2", "::1"}} {
+			at, stop := serve(t, path, all, new(datapath.Counters))
+			port := netip.MustParseAddrPort(at).Port()
+			for _, address := range addresses {
+				to := netip.AddrPortFrom(netip.MustParseAddr(address), port)
+				conn, err := net.Dial("udp", to.String()) // takes datagrams from there only
+				require.NoError(t, err)
+				_, err = conn.Write((&wire.LookupRequest{ID: 5}).Append(nil))
+				require.NoError(t, err)
+				conn.SetReadDeadline(time.Now().Add(5 * time.Second))
+				_, err = conn.Read(make([]byte, 2048))
+				require.NoError(t, err, "%s at %s", path, to)
+				require.NoError(t, conn.Close())
+			}
+			stop()
+		}
+	}
+}

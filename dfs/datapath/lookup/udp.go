@@ -89,7 +89,12 @@ func (p udpPath) Listen(ctx context.Context, address netip.AddrPort, options Opt
 			unsent:    options.Counters.Counter(p.counter("unsent_answers")),
 			copied:    options.Counters.Counter(datapath.CopiedInUser),
 		})
-		if err := errors.Join(udp.SetReadBuffer(socketBuffer), udp.SetWriteBuffer(socketBuffer)); err != nil {
+		err = errors.Join(udp.SetReadBuffer(socketBuffer), udp.SetWriteBuffer(socketBuffer))
+		if address.Addr().IsUnspecified() {
+			s.workers[len(s.workers)-1].source = make([]byte, sourceSize)
+			err = errors.Join(err, wantDestinations(udp))
+		}
+		if err != nil {
 			return nil, errors.Join(fmt.Errorf("listen for lookups: %w", err), s.Close())
 		}
 		address = s.Address() // the others share the port that the first one got
@@ -143,6 +148,10 @@ func (s *udpServer) Serve(ctx context.Context, resolver Resolver) error {
 // udpWorker answers the datagrams of one socket.
 type udpWorker struct {
 	conn *net.UDPConn
+	// source has room for where a request went, if the socket listens at all
+	// addresses; otherwise it is empty.
+	source []byte
+
 	q    wire.LookupRequest
 	a    wire.LookupAnswer
 
@@ -173,7 +182,7 @@ func (w *udpWorker) serveOneByOne(_ context.Context, resolver Resolver) error {
 	// One byte more than a request has, so that an oversized one is seen.
 	request, answer := make([]byte, wire.InlineRequestSize+1), make([]byte, 0, wire.MaxAnswerSize)
 	for {
-		n, from, err := w.conn.ReadFromUDPAddrPort(request)
+		n, from, source, err := w.receive(request)
 		if err != nil {
 			return fmt.Errorf("receive lookups: %w", err)
 		}
@@ -181,10 +190,30 @@ func (w *udpWorker) serveOneByOne(_ context.Context, resolver Resolver) error {
 		if answer, ok = w.answer(request[:n], answer[:0], resolver); !ok {
 			continue
 		}
-		if _, err := w.conn.WriteToUDPAddrPort(answer, from); err != nil {
+		if err := w.send(answer, from, source); err != nil {
 			w.unsent.Add(1)
 		} else {
 			w.answered.Add(1)
 		}
 	}
+}
+
+// receive takes a datagram, and what an answer needs to come from where it went.
+func (w *udpWorker) receive(request []byte) (n int, from netip.AddrPort, source []byte, err error) {
+	if len(w.source) == 0 {
+		n, from, err = w.conn.ReadFromUDPAddrPort(request)
+		return n, from, nil, err
+	}
+	n, size, _, from, err := w.conn.ReadMsgUDPAddrPort(request, w.source)
+	asSource(w.source[:size])
+	return n, from, w.source[:size], err
+}
+
+func (w *udpWorker) send(answer []byte, to netip.AddrPort, source []byte) (err error) {
+	if len(source) == 0 {
+		_, err = w.conn.WriteToUDPAddrPort(answer, to)
+	} else {
+		_, _, err = w.conn.WriteMsgUDPAddrPort(answer, source, to)
+	}
+	return err
 }

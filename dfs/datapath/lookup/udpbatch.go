@@ -49,15 +49,20 @@ type batch struct {
 	// One byte more than a request has, so that an oversized one is seen.
 	received [batchSize][wire.InlineRequestSize + 1]byte
 	answered [batchSize][]byte
+	sources  [batchSize][]byte // empty unless the socket listens at all addresses
 }
 
-func newBatch() *batch {
+func newBatch(sourceSize int) *batch {
 	b := new(batch)
 	for i := range batchSize {
 		b.requestVectors[i] = unix.Iovec{Base: &b.received[i][0], Len: uint64(len(b.received[i]))}
 		b.requests[i].header = unix.Msghdr{Name: &b.senders[i][0], Iov: &b.requestVectors[i], Iovlen: 1}
 		b.answers[i].header = unix.Msghdr{Iov: &b.answerVectors[i], Iovlen: 1}
 		b.answered[i] = make([]byte, 0, wire.MaxAnswerSize)
+		if sourceSize > 0 {
+			b.sources[i] = make([]byte, sourceSize)
+			b.requests[i].header.Control = &b.sources[i][0]
+		}
 	}
 	return b
 }
@@ -66,6 +71,7 @@ func newBatch() *batch {
 func (b *batch) receive(socket uintptr) (int, unix.Errno) {
 	for i := range b.requests {
 		b.requests[i].header.Namelen = uint32(len(b.senders[i]))
+		b.requests[i].header.Controllen = uint64(len(b.sources[i]))
 	}
 	n, _, err := unix.Syscall6(unix.SYS_RECVMMSG, socket, uintptr(unsafe.Pointer(&b.requests)), batchSize, unix.MSG_DONTWAIT, 0, 0)
 	return int(n), err
@@ -85,6 +91,8 @@ func (b *batch) answer(socket uintptr, count int, w *udpWorker, resolver Resolve
 		b.answerVectors[answers] = unix.Iovec{Base: &out[0], Len: uint64(len(out))}
 		header := &b.answers[answers].header
 		header.Name, header.Namelen = b.requests[i].header.Name, b.requests[i].header.Namelen
+		header.Control, header.Controllen = b.requests[i].header.Control, b.requests[i].header.Controllen
+		asSource(b.sources[i][:header.Controllen])
 		answers++
 	}
 	for first := 0; first < answers; {
@@ -106,7 +114,7 @@ func (w *udpWorker) serveBatches(_ context.Context, resolver Resolver) error {
 	if err != nil {
 		return fmt.Errorf("receive lookups: %w", err)
 	}
-	b := newBatch()
+	b := newBatch(len(w.source))
 	for {
 		var failed unix.Errno
 		err := raw.Read(func(socket uintptr) bool {
@@ -135,7 +143,7 @@ func (w *udpWorker) servePolling(ctx context.Context, resolver Resolver) error {
 	if err != nil {
 		return fmt.Errorf("receive lookups: %w", err)
 	}
-	b := newBatch()
+	b := newBatch(len(w.source))
 	var failed unix.Errno
 	err = raw.Control(func(socket uintptr) {
 		for ctx.Err() == nil {

@@ -152,8 +152,8 @@ type udpWorker struct {
 	// addresses; otherwise it is empty.
 	source []byte
 
-	q    wire.LookupRequest
-	a    wire.LookupAnswer
+	q wire.LookupRequest
+	a wire.LookupAnswer
 
 	answered  *atomic.Int64
 	malformed *atomic.Int64 // dropped

@@ -422,6 +422,9 @@ func TestAnEndThatFindsTheRingFullIsNoticed(t *testing.T) {
 	var hops []*hop
 	for range transfers {
 		h := newHopOf(t, relay)
+		for _, conn := range []*net.TCPConn{h.up, h.from, h.to, h.down} {
+			require.NoError(t, conn.SetDeadline(time.Time{})) // which would wake a waiter, too
+		}
 		hops = append(hops, h)
 		all.Go(func() error {
 			_, err := relay.Relay(ctx, h.from, h.to, 10)

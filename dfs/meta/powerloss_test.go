@@ -110,3 +110,34 @@ func (h *host) failing(chunk uint64) {
 	_, err := h.rig.meta.ReportCorrupt(h.rig.t.Context(), &control.CorruptRequest{Chunk: chunk, Server: h.status().Server, Failing: true})
 	require.NoError(h.rig.t, err)
 }
+
+// A chunk of which nothing was durable, not even that its files exist, can be written
+// again after all its servers have lost power.
+func TestAChunkThatWasNeverDurableIsEmptyAfterAPowerLoss(t *testing.T) {
+	u, hosts := cluster(t, 3)
+	u.store("/kept", "kept")
+	n := u.must(&control.Create{Node: node("/f"), Mode: 0o644, ChunkSize: wire.MinChunkSize})
+	l := u.lease(n.Inode, 0)
+	l.writeAll("acknowledged, and not synced")
+	for _, h := range hosts {
+		h.stop()
+		data, sums := h.files(l.Location.Chunk)
+		require.NoError(t, os.Remove(data))
+		require.NoError(t, os.Remove(sums))
+	}
+	for _, h := range hosts {
+		h.start()
+	}
+	var again *lease
+	eventually(t, "a lease of the chunk", func() (ok bool) {
+		var err error
+		again, err = u.tryLease(n.Inode, 0)
+		return err == nil
+	})
+	require.Zero(t, again.Length)
+	again.writeAll("new")
+	u.must(&control.SetSize{Node: node("/f"), Size: 3, GrowOnly: true})
+	require.NoError(t, again.release(true))
+	eventually(t, "three replicas", func() bool { return u.has("/f", 3, "new") })
+	require.True(t, u.has("/kept", 3, "kept"))
+}

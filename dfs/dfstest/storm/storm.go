@@ -48,7 +48,7 @@ func (s *storm) String() string {
 
 // healTime bounds how long a cluster may take to be well again. It is no
 // judgement of speed: a cluster that is not well by then never will be.
-const healTime = time.Minute
+var healTime = time.Minute
 
 // run carries out a storm. What the file system did wrong is then in its list; the
 // error is about what could not be carried out.

@@ -30,6 +30,7 @@ var (
 
 func TestMain(m *testing.M) {
 	ServeRole()
+	flag.DurationVar(&healTime, "heal", healTime, "how long a cluster may take to be well again")
 	flag.Parse()
 	os.Exit(m.Run())
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"waggle/dfs/meta"
+	"waggle/dfs/wire"
 )
 
 func metaCommand() *cli.Command {
@@ -23,6 +24,7 @@ func metaCommand() *cli.Command {
 			&cli.DurationFlag{Name: "heartbeat", Value: time.Second, Usage: "have chunk servers report every `TIME`; without five of them in a row one is dead"},
 			&cli.DurationFlag{Name: "repair-delay", Value: 15 * time.Second, Usage: "give a dead chunk server `TIME` to come back before its replicas are made anew"},
 			&cli.Float64Flag{Name: "repairs-per-second", Value: 20, Usage: "mend at most `N` chunks a second"},
+			&cli.IntFlag{Name: "min-replicas", Value: 1, Usage: "acknowledge a write when at least `N` replicas have it (a file of a lower replication: all of its own)"},
 			&cli.DurationFlag{Name: "session-time", Value: 20 * time.Second, Usage: "end a session that was not kept alive for `TIME`"},
 			&cli.StringFlag{Name: "chunk-size", Value: "16MiB", Usage: "cut files into chunks of `BYTES` unless their maker says otherwise"},
 			&cli.StringFlag{Name: "cache", Value: "256MiB", Usage: "use `BYTES` for caches"},
@@ -35,6 +37,9 @@ func metaCommand() *cli.Command {
 func runMeta(c *cli.Context) error {
 	if c.Args().Present() {
 		return usagef("meta takes no arguments, got %q", c.Args().First())
+	}
+	if n := c.Int("min-replicas"); n < 1 || n > wire.MaxReplicas {
+		return usagef("--min-replicas %d: from 1 to %d are possible", n, wire.MaxReplicas)
 	}
 	sizes := make(map[string]uint64)
 	for name, limit := range map[string]uint64{"chunk-size": 1 << 31, "cache": 1 << 40} {
@@ -49,6 +54,7 @@ func runMeta(c *cli.Context) error {
 			Directory: c.Path("dir"), Control: c.String("address"), Lookup: c.String("lookup-address"),
 			LookupPath: c.String("lookup"), LookupWorkers: c.Int("lookup-workers"),
 			Heartbeat: c.Duration("heartbeat"), RepairDelay: c.Duration("repair-delay"), RepairsPerSecond: c.Float64("repairs-per-second"),
+			MinReplicas: c.Int("min-replicas"),
 			SessionTime: c.Duration("session-time"), ChunkSize: uint32(sizes["chunk-size"]), CacheBytes: int64(sizes["cache"]),
 			Version: version(),
 		})

@@ -23,9 +23,9 @@ const (
 )
 
 func (s *Server) newControlServer() *grpc.Server {
-	rpc := grpc.NewServer(grpc.MaxRecvMsgSize(maxControlMessage), grpc.MaxConcurrentStreams(maxControlStreams),
+	rpc := grpc.NewServer(append(control.ServerOptions(), grpc.MaxRecvMsgSize(maxControlMessage), grpc.MaxConcurrentStreams(maxControlStreams),
 		grpc.WaitForHandlers(true), // the store is closed behind them
-		grpc.UnaryInterceptor(s.measures.calls.Intercept))
+		grpc.UnaryInterceptor(s.measures.calls.Intercept))...)
 	control.RegisterChunkServer(rpc, &chunkService{s: s})
 	control.RegisterAdminServer(rpc, &adminService{s: s})
 	return rpc

@@ -11,12 +11,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"waggle/dfs/chunk/replica"
 	"waggle/dfs/dataconn"
-	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -135,7 +133,7 @@ func (f *source) close() {
 
 func sourceChecksums(ctx context.Context, q *control.CopyRequest) (replica.State, []byte, error) {
 	var state replica.State
-	conn, err := grpc.NewClient(q.SourceControl, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(tcp.DialControl))
+	conn, err := grpc.NewClient(q.SourceControl, control.DialOptions(dialTimeout)...)
 	if err != nil {
 		return state, nil, status.Error(codes.InvalidArgument, err.Error())
 	}

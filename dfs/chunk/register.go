@@ -10,14 +10,11 @@ import (
 
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
-	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"waggle/dfs/chunk/replica"
 	"waggle/dfs/datapath/read/shortcircuit"
-	"waggle/dfs/tcp"
 	"waggle/dfs/wire/control"
 )
 
@@ -29,10 +26,6 @@ const (
 	maxHeartbeat = time.Minute
 	reportBatch  = 2048 // replicas
 )
-
-// reconnect keeps the wait short until a metadata server that has started again is
-// found: meanwhile the lease to serve lapses.
-var reconnect = grpcbackoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: time.Second}
 
 // corruptBlock is a block that does not match its checksum, or a replica that can't
 // be counted on at all.
@@ -75,8 +68,7 @@ func (s *Server) keepRegistered(ctx context.Context, stopped <-chan struct{}) er
 	if s.config.Meta == "" {
 		return nil
 	}
-	conn, err := grpc.NewClient(s.config.Meta, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(tcp.DialControl),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: callTimeout}))
+	conn, err := grpc.NewClient(s.config.Meta, control.DialOptions(callTimeout)...)
 	if err != nil {
 		return fmt.Errorf("metadata server's address %q: %w", s.config.Meta, err)
 	}

@@ -7,16 +7,14 @@ import (
 	"io"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
-	"waggle/dfs/tcp"
 	"waggle/dfs/wire/control"
 )
 
 // Status asks any role at its control address what it is and what it has
 // counted.
 func Status(ctx context.Context, address string) (*control.RoleStatus, error) {
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(tcp.DialControl))
+	conn, err := grpc.NewClient("passthrough:///"+address, control.DialOptions(connectTime)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %q: %w", address, err)
 	}

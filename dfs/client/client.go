@@ -34,13 +34,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/write"
-	"waggle/dfs/tcp"
 	"waggle/dfs/wire/control"
 )
 
@@ -147,6 +144,9 @@ type Client struct {
 	tasks  sync.WaitGroup
 }
 
+// connectTime bounds one attempt to connect to the metadata server.
+const connectTime = 2 * time.Second
+
 // Dial connects to the metadata server at address, "host:port", and opens a
 // session. The Client must be closed. ctx bounds Dial alone.
 func Dial(ctx context.Context, address string, options Options) (*Client, error) {
@@ -154,13 +154,7 @@ func Dial(ctx context.Context, address string, options Options) (*Client, error)
 	if err := c.choosePaths(); err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient("passthrough:///"+address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(tcp.DialControl),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.5, Jitter: 0.2, MaxDelay: time.Second},
-			MinConnectTimeout: 2 * time.Second,
-		}))
+	conn, err := grpc.NewClient("passthrough:///"+address, control.DialOptions(connectTime)...)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the metadata server at %q: %w", address, err)
 	}

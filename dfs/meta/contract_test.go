@@ -150,3 +150,64 @@ func TestAFenceStandsWhenItIsConfirmedOrTheLeaseHasLapsed(t *testing.T) {
 		})
 	}
 }
+
+// A file of many chunks is truncated, and another replaced, in several commits, so
+// that others don't wait.
+func TestManyChunksAreDroppedInBatches(t *testing.T) {
+	u, _ := cluster(t, 1)
+	const many = 2*dropBatch + 300
+	for name, drop := range map[string]any{
+		"/truncated": &control.SetSize{Node: node("/truncated"), Size: wire.MinChunkSize},
+		"/replaced":  &control.Create{Node: node("/replaced"), Replace: true},
+	} {
+		inode := u.must(&control.Create{Node: node(name), Mode: 0o644, ChunkSize: wire.MinChunkSize}).Inode
+		first, err := u.server.newChunkID(t.Context())
+		require.NoError(t, err)
+		require.NoError(t, u.server.executor.do(t.Context(), func(c *change) error {
+			n := c.inode(inode)
+			for i := range uint32(many) {
+				p, added := place{inode, i}, &chunk{id: 1<<32*first + uint64(i), epoch: 1, cut: noCut, servers: []uint32{1}}
+				c.putChunk(p, added)
+				c.put(ownerKey(added.id), owner(p))
+				n.chunks++
+				c.totals.chunks++
+			}
+			c.resize(n, many*wire.MinChunkSize)
+			c.putInode(n)
+			return nil
+		}))
+		before := u.server.published.sequence.Load()
+		a := u.must(drop)
+		require.GreaterOrEqual(t, u.server.published.sequence.Load()-before, uint64(3))
+		left := a.Size / wire.MinChunkSize
+		require.Equal(t, map[string]uint64{"/truncated": 1, "/replaced": 0}[name], left)
+		r := u.server.published.snapshot()
+		require.EqualValues(t, left, r.inode(inode).chunks)
+		r.close()
+	}
+}
+
+func TestAWriteNeedsAsManyReplicasAsIsSet(t *testing.T) {
+	u, hosts := cluster(t, 3, func(c *Config) { c.MinReplicas = 2 })
+	inode, _ := u.store("/f", "hello")
+	alone := u.must(&control.Create{Node: node("/alone"), Replication: 1, ChunkSize: wire.MinChunkSize})
+	u.lease(alone.Inode, 0).writeAll("has all that it asks for")
+	l := u.lease(inode, 0)
+	last := l.Location.Replicas[0]
+	fail := func(r *control.Replica) error {
+		return l.report(&control.FailureRequest{Session: u.session, Inode: inode, Epoch: l.Location.Epoch, Servers: []uint32{r.Server}})
+	}
+	for _, h := range hosts {
+		if h.status().Server != last.Server {
+			h.stop()
+		}
+	}
+	require.Equal(t, "Unavailable", outcome(fail(l.Location.Replicas[1])), "one is left")
+	for _, h := range hosts {
+		if h.status().Server != last.Server {
+			h.start()
+			break
+		}
+	}
+	require.NoError(t, fail(l.Location.Replicas[2]))
+}

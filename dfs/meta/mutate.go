@@ -24,6 +24,8 @@ type mutation struct {
 	config  *Config
 	// defaultReplication is the replication of files that don't ask for one.
 	defaultReplication uint16
+	// whole says that chunks are dropped in one commit, however many there are.
+	whole bool
 	// cuts are the chunks that were cut on the chunk servers for this mutation.
 	cuts map[place]uint32
 }
@@ -53,7 +55,8 @@ func (s *Server) Mutate(ctx context.Context, q *control.MutateRequest) (*control
 	reply := &control.MutateReply{Results: make([]*control.MutationResult, 0, len(q.Mutations))}
 	for len(reply.Results) < len(q.Mutations) {
 		var needed cutNeeded
-		var cut bool
+		var drop dropNeeded
+		var cut, dropping bool
 		err := s.executor.do(ctx, func(c *change) error {
 			if session.ended {
 				return errBadSession
@@ -64,6 +67,9 @@ func (s *Server) Mutate(ctx context.Context, q *control.MutateRequest) (*control
 					return s.carryOut(c, attempt, asked)
 				})
 				if cut = errors.As(err, &needed); cut {
+					return nil
+				}
+				if dropping = errors.As(err, &drop); dropping {
 					return nil
 				}
 				if err != nil {
@@ -84,6 +90,10 @@ func (s *Server) Mutate(ctx context.Context, q *control.MutateRequest) (*control
 			}
 		case err != nil:
 			return nil, err
+		case dropping:
+			if err := s.dropTail(ctx, session, drop.place); err != nil && err != errBadSession {
+				return nil, err
+			}
 		case cut:
 			if err := s.cutChunk(ctx, needed.place); ctx.Err() != nil {
 				return nil, err // nobody waits for the answer
@@ -104,6 +114,29 @@ func (s *Server) tellWanted(results []*control.MutationResult) {
 			results[i] = &control.MutationResult{Attributes: r.Attributes, Wanted: true} // what is remembered stays as it is
 		}
 	}
+}
+
+// dropTail drops the last chunks of a file, batch by batch.
+func (s *Server) dropTail(ctx context.Context, session *session, from place) error {
+	for more := true; more; {
+		err := s.executor.do(ctx, func(c *change) error {
+			if session.ended {
+				return errBadSession
+			}
+			for _, k := range c.keys(prefix(tableLease, from.inode), maxLeases) {
+				if h, _ := load(c, k, decodeHolder); k.second() >= from.index && h != 0 && h != holder(session.id) {
+					more = false // the mutation says so
+					return nil
+				}
+			}
+			more = c.dropTail(from)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // mutating is what one request's mutations have in common.
@@ -133,9 +166,11 @@ func (s *Server) carryOut(c *change, attempt *mutating, asked *control.Mutation)
 		walker:  walker{tables: c, hash: s.hash, who: &attempt.session.credentials},
 		session: attempt.session, config: &s.config, defaultReplication: s.servers.defaultReplication(), cuts: attempt.cuts,
 	}
+	if create := asked.GetCreate(); create != nil {
+		m.whole = len(create.Inline) > 0 // replaces what there was atomically
+	}
 	changed, err := s.admit(asked, m)
-	var needed cutNeeded
-	if errors.As(err, &needed) {
+	if errors.As(err, new(cutNeeded)) || errors.As(err, new(dropNeeded)) {
 		return nil, err
 	}
 	if err == errDangling {

@@ -79,7 +79,6 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/keepalive"
 
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/lookup"
@@ -343,12 +342,11 @@ func (s *Server) Serve(ctx context.Context) error {
 	s.background = background
 	s.executor.start()
 
-	services := grpc.NewServer(
+	services := grpc.NewServer(append(control.ServerOptions(),
 		grpc.MaxConcurrentStreams(4096),
 		grpc.SharedWriteBuffer(true),
 		grpc.UnaryInterceptor(s.calls.Intercept),
-		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
-	)
+	)...)
 	control.RegisterMetaServer(services, s)
 	control.RegisterAdminServer(services, admin{s: s})
 

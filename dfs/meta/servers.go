@@ -14,12 +14,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"waggle/dfs/meta/store"
-	"waggle/dfs/tcp"
 	"waggle/dfs/wire"
 	"waggle/dfs/wire/control"
 )
@@ -29,9 +26,6 @@ const (
 	maxReportBatch     = 4096
 	defaultReplication = 3
 )
-
-// reconnect keeps the wait short until a server that has started again is found.
-var reconnect = backoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second}
 
 // servers are the chunk servers that have joined the cluster.
 type servers struct {
@@ -50,6 +44,9 @@ type server struct {
 	heard     time.Time // zero: not since this metadata server started
 	usage     usage
 	connected *grpc.ClientConn // made when it is needed first
+	// avoided is until when no chunk is made on the server, because it has not done
+	// so in time: its heartbeats don't show that its disk hangs.
+	avoided time.Time
 	// reported are the replicas that the server has named since it registered;
 	// nil when the report is complete. createdBelow bounds the chunks that must
 	// be in it.
@@ -173,14 +170,23 @@ func (s *servers) choose(count int, excluded []uint32) []uint32 {
 		id     uint32
 		weight float64
 	}
-	var candidates []candidate
+	var candidates, hanging []candidate
+	now := time.Now()
 	typical := s.typicalFree()
 	for id, server := range s.known {
 		if s.aliveLocked(server) && !slices.Contains(excluded, id) {
 			// Sorting by u^(1/w) draws without replacement with weights w
 			// (Efraimidis and Spirakis, 2006); exponential variates sort the same.
-			candidates = append(candidates, candidate{id, rand.ExpFloat64() / server.room(typical)})
+			c := candidate{id, rand.ExpFloat64() / server.room(typical)}
+			if server.avoided.After(now) {
+				hanging = append(hanging, c)
+			} else {
+				candidates = append(candidates, c)
+			}
 		}
+	}
+	if len(candidates) == 0 && len(excluded) == 0 { // better than nothing
+		candidates = hanging
 	}
 	slices.SortFunc(candidates, func(a, b candidate) int { return cmp.Compare(a.weight, b.weight) })
 	var chosen []uint32
@@ -219,8 +225,7 @@ func (s *servers) chunk(id uint32) (control.ChunkClient, error) {
 		return nil, fmt.Errorf("chunk server %d is not known", id)
 	}
 	if server.connected == nil {
-		connected, err := grpc.NewClient("passthrough:///"+server.control, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(tcp.DialControl),
-			grpc.WithConnectParams(grpc.ConnectParams{Backoff: reconnect, MinConnectTimeout: sealTimeout}))
+		connected, err := grpc.NewClient("passthrough:///"+server.control, control.DialOptions(sealTimeout)...)
 		if err != nil {
 			return nil, fmt.Errorf("connect to chunk server %d at %s: %w", id, server.control, err)
 		}
@@ -237,6 +242,18 @@ func (s *servers) controlAddress(id uint32) string {
 		return server.control
 	}
 	return ""
+}
+
+// avoidTime is for how long no chunk is made on a server that was asked in vain.
+const avoidTime = 30 * time.Second
+
+// avoid notes that a server has not made a chunk in time.
+func (s *servers) avoid(id uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if server := s.known[id]; server != nil {
+		server.avoided = time.Now().Add(avoidTime)
+	}
 }
 
 // join takes a server in that has registered.

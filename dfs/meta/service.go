@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	"google.golang.org/grpc/codes"
@@ -273,5 +274,6 @@ type admin struct {
 
 // Status implements control.AdminServer.
 func (a admin) Status(context.Context, *control.Empty) (*control.RoleStatus, error) {
-	return &control.RoleStatus{Role: "meta", Version: a.s.config.Version, Counters: a.s.config.Counters.Snapshot()}, nil
+	return &control.RoleStatus{Role: "meta", Version: a.s.config.Version, Counters: a.s.config.Counters.Snapshot(),
+		Settings: map[string]string{"min_replicas": strconv.Itoa(a.s.config.MinReplicas)}}, nil
 }

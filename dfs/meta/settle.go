@@ -284,6 +284,9 @@ func (s *Server) createReplicas(ctx context.Context, c *chunk, chosen []uint32) 
 			return id, err
 		}
 		_, err = service.Create(ctx, &control.ReplicaEpoch{Chunk: c.id, Epoch: c.epoch})
+		if status.Code(err) == codes.DeadlineExceeded {
+			s.servers.avoid(id)
+		}
 		return id, err
 	}, s.warn("create a replica", c.id))
 	if len(created) == 0 {

@@ -1,6 +1,8 @@
 package meta
 
 import (
+	"slices"
+
 	"google.golang.org/grpc/codes"
 
 	"waggle/dfs/weaken"
@@ -263,12 +265,49 @@ func (m *mutation) dropChunksFrom(n *inode, first uint64) error {
 	if err := m.mayDrop(n, uint32(first)); err != nil {
 		return err
 	}
-	for _, k := range m.keys(prefix(tableChunk, n.Inode), maxChunkCount) {
-		if k.second() >= uint32(first) {
-			m.dropChunk(n, place{n.Inode, k.second()})
-		}
+	dropped := m.keys(prefix(tableChunk, n.Inode), maxChunkCount)
+	dropped = slices.DeleteFunc(dropped, func(k key) bool { return k.second() < uint32(first) })
+	if len(dropped) > dropBatch && !m.whole {
+		return dropNeeded{place{n.Inode, uint32(first)}}
+	}
+	for _, k := range dropped {
+		m.dropChunk(n, place{n.Inode, k.second()})
 	}
 	return nil
+}
+
+// dropBatch is how many chunks one commit drops at most, so that others don't wait
+// for long.
+const dropBatch = 1024
+
+// dropNeeded stops a mutation that would drop too many chunks at once: the last ones
+// go first, each batch with the end of the file that they are.
+type dropNeeded struct{ place }
+
+func (dropNeeded) Error() string { return "chunks must be dropped first" }
+
+// dropTail drops the last chunks of a file, from an index on, and cuts the file
+// where they began. More says that there are more than the mutation may drop.
+func (c *change) dropTail(from place) (more bool) {
+	n := c.inode(from.inode)
+	if n == nil {
+		return false
+	}
+	chunks := c.keys(prefix(tableChunk, n.Inode), maxChunkCount)
+	last := chunks[max(0, len(chunks)-dropBatch):]
+	small := isSmall(n) // then its chunks don't count
+	for _, k := range last {
+		if k.second() < from.index {
+			continue
+		}
+		if start := uint64(k.second()) * uint64(n.ChunkSize); !small && n.Size > start {
+			c.resize(n, start)
+		}
+		c.dropChunk(n, place{n.Inode, k.second()})
+	}
+	c.putInode(n)
+	left := len(chunks) - len(last)
+	return left > dropBatch && chunks[left-1].second() >= from.index
 }
 
 // mayDrop refuses to take chunks from under another session that writes to them.

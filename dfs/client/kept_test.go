@@ -220,3 +220,22 @@ func TestRecordsOfTwoClientsAreAllThere(t *testing.T) {
 		}
 	})
 }
+
+// All servers lose power just after a chunk was made.
+func TestANewChunkThatNoServerHasIsMadeAgain(t *testing.T) {
+	cluster := dfstest.Start(t, dfstest.Options{ChunkServers: 1})
+	c := cluster.Dial(client.Options{})
+	powerLoss := savedDisk(t, cluster, 0)
+	f := openNew(t, c, "/f")
+	writeAt(t, f, content(1000), 0)
+	writeAt(t, f, content(2000), 1000)
+	powerLoss()
+	var lost *client.LostError
+	require.ErrorAs(t, f.Sync(), &lost)
+	require.Equal(t, [2]uint64{0, 3000}, [2]uint64{lost.Offset, lost.Length})
+	require.ErrorIs(t, f.Close(), client.ErrLost)
+	f = openNew(t, c, "/f")
+	writeAt(t, f, content(mib), 0)
+	require.NoError(t, f.Close())
+	requireContent(t, c, "/f", content(mib))
+}

@@ -205,10 +205,14 @@ func (s *Server) dropOrphanedResults(ctx context.Context) error {
 // expireSessions ends sessions that were not kept alive, and takes leases that
 // were not renewed, until ctx ends.
 func (s *Server) expireSessions(ctx context.Context) {
-	if err := s.dropOrphanedResults(ctx); err != nil && ctx.Err() == nil {
-		s.log.Error("forget the answers of sessions that have ended", "error", err)
-	}
+	orphans := time.Now().Add(s.config.DeadAfter) // the server has more urgent work first
 	every(ctx, s.sessions.timeToLive/4, func() {
+		if !orphans.IsZero() && time.Now().After(orphans) {
+			if err := s.dropOrphanedResults(ctx); err != nil && ctx.Err() == nil {
+				s.log.Error("forget the answers of sessions that have ended", "error", err)
+			}
+			orphans = time.Time{}
+		}
 		for _, id := range s.sessions.expired(time.Now()) {
 			if err := s.endSession(ctx, id); err != nil && ctx.Err() == nil {
 				s.log.Error("end a session that was not kept alive", "session", id, "error", err)

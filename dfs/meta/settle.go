@@ -191,6 +191,7 @@ func (s *Server) seal(ctx context.Context, c *chunk, epoch uint64, failed []uint
 	trusted := slices.DeleteFunc(slices.Clone(c.servers), func(id uint32) bool { return slices.Contains(failed, id) })
 	first, rest := s.servers.split(trusted)
 	rest = append(rest, slices.DeleteFunc(slices.Clone(c.servers), func(id uint32) bool { return slices.Contains(trusted, id) })...)
+	var missing atomic.Int32
 	for _, ids := range [][]uint32{first, rest} {
 		var later atomic.Bool
 		sealed := forEach(ids, func(id uint32) (replicaState, error) {
@@ -201,8 +202,11 @@ func (s *Server) seal(ctx context.Context, c *chunk, epoch uint64, failed []uint
 				return replicaState{}, err
 			}
 			state, err := service.Seal(ctx, &control.ReplicaEpoch{Chunk: c.id, Epoch: epoch})
-			if status.Code(err) == codes.FailedPrecondition {
+			switch status.Code(err) {
+			case codes.FailedPrecondition:
 				later.Store(true)
+			case codes.NotFound:
+				missing.Add(1)
 			}
 			if err != nil {
 				return replicaState{}, fmt.Errorf("seal on chunk server %d: %w", id, err)
@@ -215,6 +219,9 @@ func (s *Server) seal(ctx context.Context, c *chunk, epoch uint64, failed []uint
 		if len(sealed) > 0 {
 			return sealed, nil
 		}
+	}
+	if int(missing.Load()) == len(c.servers) && c.sequence == 0 {
+		return s.makeAgain(ctx, c, epoch)
 	}
 	if rebuilt, done := s.rebuildAny(ctx, c, epoch); done {
 		return []replicaState{rebuilt}, nil
@@ -271,6 +278,19 @@ func (s *Server) copyAs(ctx context.Context, from, to uint32, q *control.CopyReq
 		return fmt.Errorf("copy chunk %d from server %d to %d: %w", q.Chunk, from, to, err)
 	}
 	return nil
+}
+
+// makeAgain makes the replicas of a chunk whose servers have all lost power since it
+// was made, and nothing of it was durable yet. Its writer finds what is missing.
+func (s *Server) makeAgain(ctx context.Context, c *chunk, epoch uint64) (states []replicaState, err error) {
+	s.log.Error("no server has a new chunk any more: it is made again, empty", "chunk", c.id, "servers", c.servers)
+	again := c.clone()
+	again.epoch = epoch
+	created, err := s.createReplicas(ctx, again, c.servers)
+	for _, id := range created {
+		states = append(states, replicaState{id, &control.ReplicaState{Chunk: c.id, Epoch: epoch}})
+	}
+	return states, err
 }
 
 // createReplicas makes empty replicas and returns the servers that have one: all

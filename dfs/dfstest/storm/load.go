@@ -130,7 +130,11 @@ func (u *user) useShared(stop context.Context) {
 		return
 	}
 	h := &handle{user: u, file: f, cells: u.files[i]}
+	slow := u.random.IntN(3) == 0 // so that sessions and leases end while it is in use
 	for range 1 + u.random.IntN(12) {
+		if slow {
+			u.wait(stop, 200)
+		}
 		if stop.Err() != nil {
 			break
 		}

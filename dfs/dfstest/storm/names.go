@@ -27,7 +27,7 @@ type namespaceHistory struct {
 }
 
 // maxHistory keeps the search for an order short.
-const maxHistory = 60
+const maxHistory = 100
 
 func newNamespaceHistory(l *load) *namespaceHistory { return &namespaceHistory{load: l} }
 
@@ -72,7 +72,7 @@ func (n *namer) run(ctx context.Context) {
 	n.mutate(history.Operation{Kind: history.Mkdir, At: history.Place(1 + n.random.IntN(4)), Mode: 0o755})
 	for ctx.Err() == nil {
 		// Few operations, but during all of the storm.
-		time.Sleep(time.Duration(n.random.IntN(80)) * time.Millisecond)
+		time.Sleep(time.Duration(n.random.IntN(40)) * time.Millisecond)
 		more := false
 		if n.random.IntN(3) == 0 {
 			more = n.mutate(history.RandomMutation(n.random))

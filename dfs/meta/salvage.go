@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"waggle/dfs/wire/control"
 )
@@ -76,9 +75,7 @@ func (s *Server) rebuildReplica(ctx context.Context, chunk, epoch uint64, server
 }
 
 // rebuildAny is for a chunk none of whose replicas can be sealed, as when the disk of
-// the last one could not sync: the first that can be made anew is the chunk's. Where
-// nothing was ever settled a server that has lost its replica gets an empty one: what
-// was in it, files and all, was never durable.
+// the last one could not sync: the first that can be made anew is the chunk's.
 func (s *Server) rebuildAny(ctx context.Context, c *chunk, epoch uint64) (replicaState, bool) {
 	if len(s.mayComeBack(c, nil)) > 0 {
 		return replicaState{}, false
@@ -88,9 +85,6 @@ func (s *Server) rebuildAny(ctx context.Context, c *chunk, epoch uint64) (replic
 			continue
 		}
 		state, err := s.rebuildReplica(ctx, c.id, epoch, server)
-		if status.Code(err) == codes.NotFound && c.sequence == 0 && c.length == 0 {
-			state, err = s.emptyReplica(ctx, c.id, epoch, server)
-		}
 		if err == nil {
 			s.log.Error("the only replica of a chunk was made anew: it may have lost writes", "chunk", c.id, "server", server)
 			return state, true
@@ -98,13 +92,4 @@ func (s *Server) rebuildAny(ctx context.Context, c *chunk, epoch uint64) (replic
 		s.warn("make a replica anew", c.id)(err)
 	}
 	return replicaState{}, false
-}
-
-// emptyReplica makes an empty replica.
-func (s *Server) emptyReplica(ctx context.Context, id, epoch uint64, server uint32) (replicaState, error) {
-	made, err := s.createReplicas(ctx, &chunk{id: id, epoch: epoch}, []uint32{server})
-	if err != nil {
-		return replicaState{}, err
-	}
-	return replicaState{made[0], &control.ReplicaState{Chunk: id, Epoch: epoch}}, nil
 }

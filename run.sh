@@ -13,7 +13,8 @@ usage() {
 ./run.sh test     installs what the tests need (as root, on Debian) and runs them
 ./run.sh paper    builds paper/waggle.pdf from results/reference; with a run directory
                   behind it, from that run, and marks what differs from the reference
-./run.sh test-vm  checks the copy ledger on a stock kernel in a virtual machine
+./run.sh test-vm  checks the copy ledger on a stock kernel in a virtual machine; `test-vm measure`
+                  counts the copies of read paths inside that kernel
 EOF
 }
 
@@ -89,7 +90,7 @@ case "${1-}" in
 smoke | full) sweep "$1" ;;
 build) build ;;
 test) exec .ci/test ;;
-test-vm) exec .ci/test-vm ;;
+test-vm) shift; exec .ci/test-vm "$@" ;;
 paper) paper "${@:2}" ;;
 help | -h | --help) usage ;;
 *)

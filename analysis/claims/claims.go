@@ -40,6 +40,10 @@ type Claim struct {
 	// Untestable says why no run of this program can test the claim. It is given
 	// instead of Tests.
 	Untestable string `yaml:"untestable"`
+	// Simulated says that no machine at hand can test the claim, and that simulated
+	// records are judged instead of measured ones. Its verdicts are others, so that
+	// nobody takes a simulation for a measurement.
+	Simulated bool `yaml:"simulated"`
 	// Tests must all come out for the claim to be reproduced.
 	Tests []Test `yaml:"tests"`
 }

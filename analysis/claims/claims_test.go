@@ -129,6 +129,22 @@ func dropControls(run *results.Run) {
 	}
 }
 
+func TestSimulationsAreJudgedApart(t *testing.T) {
+	text := strings.Replace(fmt.Sprintf(oneClaim, "better", "18", "best"), "  source: somebody", "  source: somebody\n  simulated: true", 1)
+	run := lookups(10, map[float64]float64{1: 18})
+	o := judgeOne(t, text, run)
+	assert.Equal(t, NotTestable, o.Verdict, "what was measured is no simulation")
+	simulate(run)
+	delete(run.Environment.Paths, "lookup=xdp") // no machine has it
+	o = judgeOne(t, text, run)
+	assert.Equal(t, ReproducedInSimulation, o.Verdict, o.Reason)
+	assert.Equal(t, ReproducedInSimulation, o.Tests[0].Verdict)
+	assert.Contains(t, Text([]Outcome{o}), "1 reproduced in simulation, 0 not reproduced in simulation")
+	run = lookups(10, map[float64]float64{1: .5})
+	simulate(run)
+	assert.Equal(t, NotReproducedInSimulation, judgeOne(t, text, run).Verdict)
+}
+
 func TestShareOfCounters(t *testing.T) {
 	text := `{claims: [{id: c, claim: x, source: y, tests: [{experiment: lookup-path, where: {lookup: xdp}, share: {of: answered, in: asked, at_least: 1}}]}]}`
 	run := lookups(2, map[float64]float64{1: 1})
@@ -188,7 +204,7 @@ func TestPublishedClaimsParseAndSaySoWherePathsDoNotExist(t *testing.T) {
 	text := Text(outcomes)
 	assert.Contains(t, text, "0 reproduced, 0 not reproduced, 12 not testable here")
 	assert.Contains(t, text, "the data path mount=passthrough doesn't exist yet")
-	assert.Contains(t, text, "the simulator alone can say")
+	assert.Contains(t, text, "so that it is simulated, from the costs")
 }
 
 func TestParseIsStrict(t *testing.T) {

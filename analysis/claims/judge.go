@@ -19,6 +19,9 @@ const (
 	Reproduced    Verdict = "reproduced"
 	NotReproduced Verdict = "not reproduced"
 	NotTestable   Verdict = "not testable here"
+	// Of claims that only a simulation can test.
+	ReproducedInSimulation    Verdict = "reproduced in simulation"
+	NotReproducedInSimulation Verdict = "not reproduced in simulation"
 )
 
 // Outcome is a claim with its verdict.
@@ -58,7 +61,14 @@ func (c *Catalogue) Judge(run *results.Run) []Outcome {
 	j := judge{catalogue: c, run: run, inquiry: stats.NewInquiry(run), groups: map[string][]stats.Group{}}
 	outcomes := make([]Outcome, len(c.Claims))
 	for i, claim := range c.Claims {
+		j.source = results.SourceMeasured
+		if claim.Simulated {
+			j.source = results.SourceSimulated
+		}
 		outcomes[i] = j.claim(claim)
+		if claim.Simulated {
+			outcomes[i].inSimulation()
+		}
 	}
 	return outcomes
 }
@@ -67,7 +77,25 @@ type judge struct {
 	catalogue *Catalogue
 	run       *results.Run
 	inquiry   *stats.Inquiry
-	groups    map[string][]stats.Group // by experiment
+	groups    map[string][]stats.Group // by experiment and source
+	source    string                   // of the records that the claim is judged by
+}
+
+// inSimulation says of verdicts that they rest on a simulation.
+func (o *Outcome) inSimulation() {
+	simulated := func(v Verdict) Verdict {
+		switch v {
+		case Reproduced:
+			return ReproducedInSimulation
+		case NotReproduced:
+			return NotReproducedInSimulation
+		}
+		return v
+	}
+	o.Verdict = simulated(o.Verdict)
+	for i := range o.Tests {
+		o.Tests[i].Verdict = simulated(o.Tests[i].Verdict)
+	}
 }
 
 func (j *judge) claim(c Claim) Outcome {
@@ -103,18 +131,19 @@ func (j *judge) test(t Test) TestOutcome {
 	return j.comparison(t)
 }
 
-// measured gives the groups of an experiment that come from real trials, or why
-// there are none.
+// measured gives the groups of an experiment that come from real trials, or of a
+// simulation for claims that ask for one, or why there are none.
 func (j *judge) measured(experiment string) (groups []stats.Group, missing string) {
 	if _, ok := j.run.Experiment(experiment); !ok {
 		return nil, "the run has no experiment " + experiment
 	}
-	if j.groups[experiment] == nil {
-		j.groups[experiment] = slices.DeleteFunc(stats.GroupRecords(j.run, experiment), func(g stats.Group) bool {
-			return g.Source != results.SourceMeasured
+	key := experiment + " " + j.source
+	if j.groups[key] == nil {
+		j.groups[key] = slices.DeleteFunc(stats.GroupRecords(j.run, experiment), func(g stats.Group) bool {
+			return g.Source != j.source
 		})
 	}
-	return j.groups[experiment], ""
+	return j.groups[key], ""
 }
 
 // pathFactors are the factors whose levels are data paths.
@@ -123,6 +152,9 @@ var pathFactors = []string{"lookup", "read", "write", "relay", "mount"}
 // missingPath says which of the paths among some levels this machine or this
 // version lacks, or "".
 func (j *judge) missingPath(levels ...results.Cell) string {
+	if j.source == results.SourceSimulated {
+		return "" // a simulation needs no path that this machine has
+	}
 	for _, cell := range levels {
 		for _, factor := range pathFactors {
 			level, ok := cell[factor].(string)

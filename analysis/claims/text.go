@@ -26,5 +26,8 @@ func Text(outcomes []Outcome) string {
 	}
 	fmt.Fprintf(&b, "%d reproduced, %d not reproduced, %d not testable here\n",
 		counts[Reproduced], counts[NotReproduced], counts[NotTestable])
+	if simulated := counts[ReproducedInSimulation] + counts[NotReproducedInSimulation]; simulated > 0 {
+		fmt.Fprintf(&b, "%d reproduced in simulation, %d not reproduced in simulation\n", counts[ReproducedInSimulation], counts[NotReproducedInSimulation])
+	}
 	return b.String()
 }

@@ -106,6 +106,7 @@ var kinds = map[string]struct {
 	"lookup-cost":          {"what one lookup costs: time, CPU, system calls", costDots, true},
 	"floor-ratio":          {"share of the floor control's throughput that each path reaches", floorRatio, false},
 	"tornado":              {"how far each setting of the machine moves a path's result, beside how far the path does", tornado, false},
+	"assumptions":          {"how far a simulated advantage hangs on each number that it was simulated from", assumptions, false},
 	"crossover":            {"which path wins for which x and panel level, and by how much", crossover, false},
 }
 
@@ -206,6 +207,7 @@ func drawOne(run *results.Run, experiment results.PlannedExperiment, spec result
 	if len(f.Table.Rows) == 0 {
 		f.Table = s.table(c.metrics)
 	}
-	f.width, f.height, f.paint = lay(c, slices.Concat(c.caption, s.absent(), f.Warnings))
+	c.grid.backing = s.backing()
+	f.width, f.height, f.paint = lay(c, slices.Concat(c.caption, s.simulationNotes(), s.absent(), f.Warnings))
 	return f, nil
 }

@@ -48,7 +48,7 @@ func TestEveryKindDraws(t *testing.T) {
 		checkText(t, f)
 	}
 	for kind := range Kinds() {
-		if kind != "operations" { // is "throughput" with another metric
+		if kind != "operations" && kind != "assumptions" { // is "throughput" with another metric; is of simulated runs alone
 			require.True(t, drawn[kind], "the synthetic run has no figure of kind %s", kind)
 		}
 	}
@@ -219,7 +219,7 @@ func TestWrongSpecsAreClearErrors(t *testing.T) {
 		spec results.FigureSpec
 		want string
 	}{
-		{results.FigureSpec{Kind: "pie"}, "draw figure pie of experiment ugly: there is no kind of figure \"pie\": use one of copies, cpu, "},
+		{results.FigureSpec{Kind: "pie"}, "draw figure pie of experiment ugly: there is no kind of figure \"pie\": use one of assumptions, copies, cpu, "},
 		{results.FigureSpec{Kind: "throughput", Series: "read"}, "it needs an x factor"},
 		{results.FigureSpec{Kind: "throughput", X: "colour", Series: "read"}, `no cell has the x factor "colour"`},
 		{results.FigureSpec{Kind: "scaling", X: "read"}, "scaling needs a count"},

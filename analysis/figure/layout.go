@@ -25,6 +25,7 @@ type grid struct {
 	plots     [][]*plot.Plot
 	rowHeight vg.Length
 	wide      bool // as wide as a page, whatever the number of columns
+	backing   backing
 }
 
 // panel finds the plot of the i-th of so many panels in a row, after folding.
@@ -97,6 +98,9 @@ func drawGrid(g grid, canvas draw.Canvas) {
 	for i, row := range plot.Align(g.plots, tiles, canvas) {
 		for j, cell := range row {
 			if p := g.plots[i][j]; p != nil {
+				if g.backing != measured {
+					drawBacking(p.DataCanvas(cell), g.backing)
+				}
 				p.Draw(cell)
 			}
 		}

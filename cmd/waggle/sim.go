@@ -122,8 +122,8 @@ func loadCalibration(asked, machineFile string, m *machine.Machine) (*calibratio
 	case asked != "":
 		c, err = calibration.Read(asked)
 	case m.Calibration == "" || m.Calibration == "reference":
-		name = "the reference calibration"
-		c, err = calibration.Parse(reference.Calibration)
+		// It may be older than a data path, which is then one that was never measured.
+		return calibration.Parse(reference.Calibration)
 	default:
 		name = filepath.Join(filepath.Dir(machineFile), m.Calibration)
 		c, err = calibration.Read(name)

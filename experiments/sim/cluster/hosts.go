@@ -131,7 +131,7 @@ func (m *Model) links(n *station.Network, p *spec.Parameters, h *hosts) (err err
 		return err
 	}
 	port := wire
-	if queue := m.Machine.Number("card.queue_kib", 0); queue > 0 {
+	if queue := m.Machine.Number("card.queue_kib", 0); queue > 0 && p.Simulation.Stripes > 1 {
 		// The switch's port to a client is where answers of many servers meet.
 		port.QueueBytes = int64(queue * 1024)
 		port.RetransmitNS = int64(m.Machine.Number("network.retransmit_ms", 200) * 1e6)

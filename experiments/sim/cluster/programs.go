@@ -1,6 +1,8 @@
 package cluster
 
 import (
+	"math"
+
 	"waggle/experiments/sim/station"
 	"waggle/results/calibration"
 )
@@ -202,7 +204,9 @@ func (b *builder) fannedOut(c cost, bytes int64, replicas int32) (int32, error) 
 }
 
 // striped is a read that asks several servers for a part each, at once. A part
-// comes in windows, as TCP's slow start opens them.
+// comes in windows: TCP's slow start opens them, and congestion control keeps them at
+// a fair share of the queue on the way. What it can't prevent is that first windows
+// of too many servers meet.
 func (b *builder) striped(c cost, bytes int64, stripes int32) (int32, error) {
 	part := max(1, bytes/int64(stripes))
 	each := c.critical / float64(stripes)
@@ -210,7 +214,8 @@ func (b *builder) striped(c cost, bytes int64, stripes int32) (int32, error) {
 	branch = append(branch, b.processor(server, (1-c.client)*each, c.wake/float64(stripes)))
 	branch = append(branch, b.stored(storedBytes{read: part})...)
 	const firstWindow = 10 * 1448 // RFC 6928
-	for window, left := int64(firstWindow), part; left > 0; window *= 2 {
+	largest := int64(b.m.Machine.Number("card.queue_kib", math.MaxInt32)*1024) / int64(2*stripes)
+	for window, left := int64(firstWindow), part; left > 0; window = max(firstWindow, min(2*window, largest)) {
 		sent := min(window, left)
 		branch = append(branch, b.toClient(sent)...)
 		if left -= sent; left > 0 {

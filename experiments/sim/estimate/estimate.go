@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	firstBatch = 64   // observations
+	firstBatch = 16   // observations
 	most       = 64   // batches, before neighbours are merged
 	fewest     = 20   // batches from which an interval is believed
 	longest    = 1e13 // nanoseconds, the highest latency that is told apart

@@ -67,8 +67,8 @@ func TestMergingBatchesLosesNothing(t *testing.T) {
 }
 
 func TestTooLittleIsAnError(t *testing.T) {
-	_, err := run(1, 100).Result()
+	_, err := run(1, 20).Result()
 	require.ErrorContains(t, err, "simulate longer")
-	require.False(t, run(1, 100).Enough())
-	require.True(t, run(1, 64*20).Enough())
+	require.False(t, run(1, 20).Enough())
+	require.True(t, run(1, 16*20).Enough())
 }

@@ -228,7 +228,7 @@ func ignoreFull(err error) error {
 	return err
 }
 
-// empty takes the ballast away.
+// unfill makes room again.
 func (d *disk) unfill() error {
 	d.ballast = false
 	err := os.Remove(filepath.Join(d.mounted, ballastName))
@@ -242,7 +242,7 @@ func (d *disk) unfill() error {
 // read or written any more (EIO).
 func (d *disk) fail() error {
 	d.failing = true
-	return d.limit(diskSize / 4096 / 8 * 4096)
+	return d.limit(diskSize / 8)
 }
 
 func (d *disk) limit(bytes uint64) error {

@@ -178,7 +178,7 @@ func (h *handle) write() {
 
 // told heeds an error that says that earlier writes are lost.
 func (h *handle) told(err error) {
-	if saysLost(err) {
+	if errors.Is(err, client.ErrLost) {
 		h.cells.tellLost(h.written)
 		h.written = nil
 	}

@@ -37,6 +37,9 @@ func (r *Record) Check() error {
 	if err := r.Latency.check(); err != nil {
 		return err
 	}
+	if err := r.checkCPU(); err != nil {
+		return err
+	}
 	if r.LatencyHistogram != "" {
 		if _, err := DecodeHistogram(r.LatencyHistogram); err != nil {
 			return err
@@ -88,6 +91,30 @@ func (r *Record) measuresAnything() bool {
 		}
 	}
 	return false
+}
+
+// The processors' clocks are read a moment before a trial's first operation and a
+// moment after its last: by that much more than its seconds it may be looked at.
+const (
+	clockShare = 0.02
+	clockSlack = 0.001 // seconds
+)
+
+// WithinClockSlack reports whether a time that was looked at the processors, in seconds,
+// is that of the timed part and nothing else.
+func WithinClockSlack(looked, timed float64) bool {
+	return looked <= timed*(1+clockShare)+clockSlack
+}
+
+// checkCPU refuses more processor time than the processors could give.
+func (r *Record) checkCPU() error {
+	if r.CPU == nil || r.CPU.Processors == 0 || r.Seconds == nil {
+		return nil
+	}
+	if perProcessor := r.CPU.Total / float64(r.CPU.Processors); !WithinClockSlack(perProcessor, *r.Seconds) {
+		return fmt.Errorf("cpu_seconds: %d processors can't have worked for %v s in %v s", r.CPU.Processors, r.CPU.Total, *r.Seconds)
+	}
+	return nil
 }
 
 func (l *Latency) check() error {

@@ -50,8 +50,8 @@ type PlannedExperiment struct {
 	Sequential *Sequential `json:"sequential,omitempty"`
 	// Exclude holds partial cells that no cell of the experiment has, Control the
 	// cell that is run twice, as A/A.
-	Exclude []Cell `json:"exclude,omitempty"`
-	Control Cell   `json:"control,omitempty"`
+	Exclude  []Cell `json:"exclude,omitempty"`
+	Controls []Cell `json:"controls,omitempty"`
 	// Figures are drawn from this experiment's records, in this order.
 	Figures []FigureSpec `json:"figures"`
 }
@@ -62,6 +62,9 @@ type PlannedTrial struct {
 	WarmUpSeconds float64 `json:"warm_up_seconds"`
 	Seconds       float64 `json:"seconds,omitempty"`
 	Operations    int64   `json:"operations,omitempty"`
+	// Counts is how many repetitions more there are in which copies are counted, and
+	// no time is taken.
+	Counts int `json:"counts,omitempty"`
 }
 
 // Factor is one thing an experiment varies, with its levels in the order they
@@ -108,6 +111,11 @@ type Environment struct {
 	// Congestion is the congestion control that TCP connections were given where a
 	// cell does not name one; "" where it was left to the machine.
 	Congestion string `json:"congestion,omitempty"`
+	// Settings are those of the machine that are known to move results, by name, as
+	// the kernel writes them; one that it does not tell is not there.
+	Settings map[string]string `json:"settings,omitempty"`
+	// Warnings say what of it is unusual, and what to do about it, one line each.
+	Warnings []string `json:"warnings,omitempty"`
 	// LedgerCost is what counting copies cost on this machine just before the run,
 	// empty if none were counted.
 	LedgerCost []LedgerCost `json:"ledger_cost,omitempty"`

@@ -102,6 +102,9 @@ type Record struct {
 	// Simulation is there in simulated records, and only there.
 	Simulation *Simulation `json:"simulation,omitempty"`
 
+	// Disturbance is what else the machine did meanwhile.
+	Disturbance *Disturbance `json:"disturbance,omitempty"`
+
 	CPU             *CPU    `json:"cpu_seconds,omitempty"`
 	Copies          *Copies `json:"copies,omitempty"`
 	Syscalls        *int64  `json:"syscalls,omitempty"`
@@ -124,19 +127,38 @@ type Latency struct {
 	Mean float64 `json:"mean"`
 }
 
-// CPU is the processor time of a trial in seconds. Total, User, System and
-// SoftIRQ are the whole machine's (source: /proc/stat), because kernel paths
-// move work out of the process that asked for it; ByRole is each role's own
+// CPU is the processor time of a trial's timed part in seconds. Total is the whole
+// machine's, because kernel paths move work out of the process that asked for it:
+// what its processors were neither idle nor taken away from it (source: the kernel's
+// idle clocks, to the nanosecond where they may be read). User, System and SoftIRQ
+// share Total out as /proc/stat does, which samples; ByRole is each role's own
 // processes (source: their cgroup or /proc/PID/stat). ByHost is all the work of
 // a host that had processors to itself: its processes, the kernel's soft
-// interrupts and threads (source: those processors' idle time, /proc/stat).
+// interrupts and threads (source: those processors' idle time).
 type CPU struct {
-	Total   float64            `json:"total"`
-	User    float64            `json:"user"`
-	System  float64            `json:"system"`
-	SoftIRQ float64            `json:"softirq"`
-	ByRole  map[string]float64 `json:"by_role,omitempty"`
-	ByHost  map[string]float64 `json:"by_host,omitempty"`
+	Total   float64 `json:"total"`
+	User    float64 `json:"user"`
+	System  float64 `json:"system"`
+	SoftIRQ float64 `json:"softirq"`
+	// Processors is how many there were: Total can't be more than they could give in
+	// the trial's seconds. Absent in records of older programs.
+	Processors int                `json:"processors,omitzero"`
+	ByRole     map[string]float64 `json:"by_role,omitempty"`
+	ByHost     map[string]float64 `json:"by_host,omitempty"`
+}
+
+// Disturbance is what took processor time from a trial's timed part without being part
+// of it, in seconds (source: /proc/stat, in hundredths of a second).
+type Disturbance struct {
+	// StealSeconds is what the hypervisor gave to other machines.
+	StealSeconds float64 `json:"steal_seconds"`
+	// ForeignSeconds is the processor time of processes that are no roles.
+	ForeignSeconds float64 `json:"foreign_seconds"`
+	// Attempts is how many times the trial was run: those before the last one were
+	// disturbed too much, and are not recorded.
+	Attempts int `json:"attempts"`
+	// Exceeded says which limit even the last attempt exceeded, "" if none.
+	Exceeded string `json:"exceeded"`
 }
 
 // Connections describes TCP connections as the kernel does (source: sock_diag); both

@@ -443,3 +443,14 @@ func TestStallsAreCounted(t *testing.T) {
 	require.ErrorContains(t, line.check(), "49 slices of operations and 50 of latencies")
 	require.ErrorContains(t, (&Timeline{}).check(), "is none")
 }
+
+// A record that claims more processor time than its processors could give is refused.
+func TestProcessorTimeHasALimit(t *testing.T) {
+	r := testRecord(0)
+	seconds := 0.05
+	r.Seconds = &seconds
+	for total, valid := range map[float64]bool{0.05: true, 0.1: true, 0.105: false, 0.5: false} {
+		r.CPU = &CPU{Total: total, Processors: 2}
+		require.Equal(t, valid, r.Check() == nil, total)
+	}
+}

@@ -14,7 +14,9 @@ import (
 	"waggle/dfs/datapath/lookup"
 	"waggle/dfs/datapath/machine"
 	"waggle/dfs/datapath/read"
+	"waggle/dfs/datapath/relay"
 	"waggle/dfs/datapath/write"
+	"waggle/experiments/confounder"
 )
 
 func doctorCommand() *cli.Command {
@@ -38,7 +40,9 @@ func doctorCommand() *cli.Command {
 
 type diagnosis struct {
 	Machine machine.Facts `json:"machine"`
-	Paths   []pathSupport `json:"paths"`
+	// Settings are those that are known to move results.
+	Settings []confounder.Setting `json:"settings"`
+	Paths    []pathSupport        `json:"paths"`
 	// Ledger gives for each backend of the copy ledger "", or why it does not work.
 	Ledger map[copies.Backend]string `json:"ledger"`
 }
@@ -53,7 +57,7 @@ type pathSupport struct {
 
 // allPaths lists every registered data path, by operation.
 func allPaths() []datapath.Info {
-	return slices.Concat(infos(&lookup.Paths), infos(&read.Paths), infos(&write.Paths))
+	return slices.Concat(infos(&lookup.Paths), infos(&read.Paths), infos(&write.Paths), infos(&relay.Paths))
 }
 
 func infos[P interface{ About() datapath.Info }](registry *datapath.Registry[P]) []datapath.Info {
@@ -65,7 +69,7 @@ func infos[P interface{ About() datapath.Info }](registry *datapath.Registry[P])
 }
 
 func diagnose() diagnosis {
-	d := diagnosis{Machine: machine.Inspect(), Paths: []pathSupport{}}
+	d := diagnosis{Machine: machine.Inspect(), Settings: confounder.Read(""), Paths: []pathSupport{}}
 	for _, info := range allPaths() {
 		p := pathSupport{Path: info.String(), Summary: info.Summary, EBPF: info.EBPF, Supported: true}
 		if err := info.Supported(); err != nil {
@@ -95,12 +99,18 @@ func printDiagnosis(w io.Writer, d diagnosis) {
 	for _, unknown := range m.Unknown {
 		fmt.Fprintf(w, "unknown  %s\n", unknown)
 	}
+	for _, s := range d.Settings {
+		fmt.Fprintf(w, "setting  %s: %s\n", s.Name, s.Value)
+	}
 	for _, p := range d.Paths {
 		fmt.Fprintf(w, "%-24s %s\n", p.Path, yesNo(p.Supported, "supported: "+p.Summary, "NOT supported: "+p.Reason))
 	}
 	for _, backend := range slices.Sorted(maps.Keys(d.Ledger)) {
 		reason := d.Ledger[backend]
 		fmt.Fprintf(w, "%-24s %s\n", "copies --backend "+string(backend), yesNo(reason == "", "supported", "NOT supported: "+reason))
+	}
+	for _, warning := range confounder.Warnings(d.Settings) {
+		fmt.Fprintf(w, "UNUSUAL  %s\n", warning)
 	}
 }
 

@@ -44,6 +44,7 @@ func runCommand() *cli.Command {
 			&cli.StringSliceFlag{Name: "set", Usage: "`FACTOR=LEVEL,...` takes the place of a factor's levels; may be given again"},
 			&cli.StringSliceFlag{Name: "revision", Usage: "compare programs: `NAME=PROGRAM`, given once for each, runs every cell with the roles of each"},
 			&cli.StringFlag{Name: "ledger", Usage: "count copies with the ledger's `BACKEND`, boundary or sites; default: boundary, where it works"},
+			&cli.DurationFlag{Name: "budget", Usage: "take about `TIME`: repetitions go to what is not decided yet, up to three times the effort's"},
 			&cli.Uint64Flag{Name: "seed", Usage: "`SEED` of the order of trials; default: a random one, which is recorded"},
 			&cli.PathFlag{Name: "scratch", Usage: "keep the roles' data in a directory below `DIRECTORY` during the run"},
 			&cli.BoolFlag{Name: "list", Usage: "list the experiments that come with waggle"},
@@ -83,6 +84,9 @@ func runOptions(c *cli.Context) (o runner.Options, err error) {
 	}
 	known := runner.KnownPaths()
 	o.Out, o.Resume, o.Scratch = c.Path("out"), c.Bool("resume"), c.Path("scratch")
+	if o.Budget = c.Duration("budget"); o.Budget < 0 || o.Budget > maxBudget {
+		return o, usagef("--budget %v: must be from 0 to %v", o.Budget, maxBudget)
+	}
 	if o.Revisions, err = parseRevisions(c.StringSlice("revision")); err != nil {
 		return o, err
 	}
@@ -158,6 +162,9 @@ func checkScratch(dir string) error {
 	}
 	return os.Remove(probe)
 }
+
+// maxBudget bounds the time that a run may be given.
+const maxBudget = 7 * 24 * time.Hour
 
 // maxRevisions bounds the programs that one run compares.
 const maxRevisions = 8

@@ -42,8 +42,17 @@ type Info struct {
 	// Supported returns nil if this machine can take the path, else the reason
 	// why not, as one line. It may be called at any time and leaves nothing behind.
 	Supported func() error
-	// Proof names the counters that must have grown after the path was taken.
+	// Proof names the counters that show how much went this way: those that end in
+	// "_bytes" must have grown by nearly all of the payload, the others by nearly the
+	// number of operations.
 	Proof []string
+	// HitsOnly says that the path leaves lookups of names that nobody asked for
+	// before to another one, as it is meant to.
+	HitsOnly bool
+	// Lesser names counters that are above 0 where the path runs in a mode that is
+	// not what it is meant for, as generic XDP is not on an interface whose driver
+	// can do better.
+	Lesser []string
 	// Watched names counters that are worth recording beside the proof. They may
 	// stay as they are.
 	Watched []string

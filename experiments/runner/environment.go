@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"waggle/dfs/datapath/machine"
+	"waggle/experiments/confounder"
 	"waggle/results"
 )
 
@@ -22,12 +23,17 @@ var modules = []string{
 
 // captureEnvironment describes where a run takes place, without naming a
 // private path of the machine.
-func captureEnvironment(s support, commandLine []string) results.Environment {
+func captureEnvironment(s support, o Options) results.Environment {
 	facts := machine.Inspect()
 	e := results.Environment{
 		Kernel: facts.Kernel, CPU: cpuModel(), CPUs: facts.CPUs, MemoryBytes: int64(facts.MemoryBytes),
-		GoVersion: runtime.Version(), CommandLine: public(commandLine),
+		GoVersion: runtime.Version(), CommandLine: public(o.CommandLine),
 		Congestion: s.congestion, Paths: map[string]string{}, Versions: map[string]string{},
+	}
+	settings := confounder.Read(o.Scratch)
+	e.Settings, e.Warnings = map[string]string{}, confounder.Warnings(settings)
+	for _, one := range settings {
+		e.Settings[one.Name] = one.Value
 	}
 	for name := range s.infos {
 		e.Paths[name] = ""

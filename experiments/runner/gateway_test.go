@@ -44,10 +44,16 @@ func TestRunDownloadsThroughGateways(t *testing.T) {
 		}
 		require.True(t, r.Valid, "%s: %s", relay, r.Reason)
 		require.Equal(t, int64(40), *r.Operations)
-		require.Contains(t, r.CPU.ByRole, "gateway")
-		require.Equal(t, r.Cell["pin"] == spec.PinGateway, r.CPU.ByHost != nil)
+		if r.CPU == nil { // what so short a trial cost is not known on a busy machine
+			require.Contains(t, r.Disturbance.Exceeded, "too early or too late")
+		} else {
+			require.Contains(t, r.CPU.ByRole, "gateway")
+			require.Equal(t, r.Cell["pin"] == spec.PinGateway, r.CPU.ByHost != nil)
+			if relay == spec.Nginx {
+				require.Contains(t, r.CPU.ByRole, "origin")
+			}
+		}
 		if relay == spec.Nginx {
-			require.Contains(t, r.CPU.ByRole, "origin")
 			continue
 		}
 		// The client has the last byte of a body before the gateway counts it, so that

@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"cmp"
 	"fmt"
 
 	"waggle/bpf/copies"
@@ -8,10 +9,10 @@ import (
 	"waggle/results"
 )
 
-// ledger counts the copies of all roles of a run. It is attached for the whole
-// run if one of its experiments measures copies: attaching takes longer than a
-// short trial does, and what it costs is then the same for every cell. A nil
-// ledger does nothing.
+// ledger counts the copies of all roles of a run. It is attached for the trials that
+// count copies, and for no other: what it costs is a time for each system call, so that
+// it favours paths that make few. Attaching takes longer than a short trial does, so
+// those trials come one after the other. A nil ledger does nothing.
 //
 // Unless another is asked for, it is the ledger's backend boundary: cheap enough
 // for a measurement, and on every machine that has a ledger at all.
@@ -26,6 +27,30 @@ func openLedger(backend copies.Backend) (*ledger, error) {
 		return nil, err
 	}
 	return &ledger{counting, backend}, nil
+}
+
+// backend is what copies are counted by.
+func (o *Options) backend() copies.Backend { return cmp.Or(o.Ledger, copies.Boundary) }
+
+// setLedger attaches the ledger, or takes it off.
+func (r *run) setLedger(on bool) (err error) {
+	switch {
+	case on && r.ledger == nil:
+		if r.ledger, err = openLedger(r.options.backend()); err != nil {
+			return err
+		}
+		for _, s := range r.stages {
+			for _, role := range s.roles {
+				if err := r.ledger.add(s, role); err != nil {
+					return err
+				}
+			}
+		}
+	case !on && r.ledger != nil:
+		err = r.ledger.close()
+		r.ledger = nil
+	}
+	return err
 }
 
 // add counts a role's process from now on.
@@ -59,9 +84,6 @@ func (l *ledger) close() error {
 // what the kernel copied for them in no system call. What
 // the ledger could not count is returned as an error: the trial is not valid.
 func (m *meter) fillCopies(r *results.Record, grown map[string]map[string]int64) error {
-	if m.stage.run.ledger == nil || !m.copies {
-		return nil
-	}
 	counted := m.after.copies.Minus(m.before.copies)
 	if counted.Losses.Any() {
 		return fmt.Errorf("the copy ledger lost events: %+v", counted.Losses)
@@ -115,7 +137,7 @@ const costRounds = 5
 // ledgerCost measures what counting costs on this machine, if copies are counted.
 // Whoever counts by backend sites wants no timings, and need not know.
 func (r *run) ledgerCost() (table []results.LedgerCost, err error) {
-	if !r.measuresCopies() || r.options.Ledger == copies.Sites || copies.Supported(copies.Boundary) != nil {
+	if !r.measuresCopies() || r.options.Ledger == copies.Sites || r.support.ledger != nil {
 		return nil, nil
 	}
 	costs, err := copies.MeasureCost(costRounds)

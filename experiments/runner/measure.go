@@ -9,6 +9,7 @@ import (
 	"waggle/bpf/faults"
 	"waggle/dfs/wire/control"
 	"waggle/experiments/spec"
+	"waggle/experiments/workload"
 	"waggle/results"
 )
 
@@ -17,24 +18,24 @@ import (
 type snapshot struct {
 	counters map[string]map[string]int64 // by role, then by name; the servers' only
 	roleCPU  map[string]time.Duration    // by role
-	cpu      results.CPU
-	gateway  unused // by the processors of the gateway's host, if it has its own
 	copies   copies.Snapshot
 	// connections are those when the trial ended.
 	connections *results.Connections
 }
 
-// meter measures one trial from outside.
+// meter measures one trial from outside. What the machine's processors do is
+// measured by the load generator, which is nearer to the timed part.
 type meter struct {
 	stage         *stage
-	cpu, copies   bool  // what is asked for
+	cpu, copies   bool  // what is measured
 	gateway       []int // processors of the gateway's host, if it has its own
 	before, after snapshot
 }
 
-func newMeter(s *stage, e *spec.Experiment, p spec.Parameters) (*meter, error) {
-	m := &meter{stage: s, cpu: e.Measures(spec.CPU), copies: e.Measures(spec.Copies)}
-	if !m.cpu || p.Pin != spec.PinGateway {
+func newMeter(s *stage, t planned) (*meter, error) {
+	e := t.plan.Experiment
+	m := &meter{stage: s, cpu: e.Measures(spec.CPU) && !t.counted, copies: t.counted}
+	if !m.cpu || t.cell.Parameters.Pin != spec.PinGateway {
 		return m, nil
 	}
 	all, err := ownProcessors()
@@ -48,32 +49,20 @@ func (m *meter) start(ctx context.Context) (err error) {
 	if b.counters, err = m.counters(ctx); err != nil {
 		return err
 	}
-	if b.roleCPU, err = m.roleCPU(); err != nil {
+	if b.copies, err = m.copied(); err != nil {
 		return err
 	}
-	if b.cpu, err = machineCPU(); err != nil {
-		return err
-	}
-	if b.gateway, err = readUnused(m.gateway); err != nil {
-		return err
-	}
-	b.copies, err = m.stage.run.ledger.snapshot()
+	b.roleCPU, err = m.roleCPU()
 	return err
 }
 
 // stop takes the second snapshot, in the opposite order.
 func (m *meter) stop(ctx context.Context) (err error) {
 	a := &m.after
-	if a.copies, err = m.stage.run.ledger.snapshot(); err != nil {
-		return err
-	}
-	if a.gateway, err = readUnused(m.gateway); err != nil {
-		return err
-	}
-	if a.cpu, err = machineCPU(); err != nil {
-		return err
-	}
 	if a.roleCPU, err = m.roleCPU(); err != nil {
+		return err
+	}
+	if a.copies, err = m.copied(); err != nil {
 		return err
 	}
 	if a.counters, err = m.counters(ctx); err != nil {
@@ -81,6 +70,13 @@ func (m *meter) stop(ctx context.Context) (err error) {
 	}
 	a.connections, err = m.stage.connections()
 	return err
+}
+
+func (m *meter) copied() (copies.Snapshot, error) {
+	if !m.copies {
+		return copies.Snapshot{}, nil
+	}
+	return m.stage.run.ledger.snapshot()
 }
 
 // grown returns by how much each counter of each role grew between the
@@ -96,25 +92,40 @@ func (m *meter) grown(client map[string]int64) map[string]map[string]int64 {
 	return all
 }
 
-// spent is the processor time between the snapshots, or nil if that is not
-// measured.
-func (m *meter) spent() *results.CPU {
-	if !m.cpu {
-		return nil
-	}
-	now, was := m.after.cpu, m.before.cpu
-	cpu := &results.CPU{
-		Total: ticks(now.Total - was.Total), User: ticks(now.User - was.User),
-		System: ticks(now.System - was.System), SoftIRQ: ticks(now.SoftIRQ - was.SoftIRQ),
-		ByRole: map[string]float64{},
-	}
-	for role, used := range m.after.roleCPU {
-		cpu.ByRole[role] = (used - m.before.roleCPU[role]).Seconds()
+// spent is the processor time of the timed part.
+func (m *meter) spent(p workload.Processors) *results.CPU {
+	cpu := &results.CPU{Total: max(0, busy(p, nil)-p.Steal), Processors: len(p.Idle), ByRole: m.used()}
+	if sampled := p.User + p.System + p.SoftIRQ; sampled > 0 {
+		share := cpu.Total / sampled
+		cpu.User, cpu.System, cpu.SoftIRQ = share*p.User, share*p.System, share*p.SoftIRQ
 	}
 	if len(m.gateway) > 0 {
-		cpu.ByHost = map[string]float64{roleGateway: m.after.gateway.busySince(m.before.gateway)}
+		cpu.ByHost = map[string]float64{roleGateway: busy(p, m.gateway)}
 	}
 	return cpu
+}
+
+// busy is for how long processors, all if none are named, were not idle, in seconds
+// added up.
+func busy(p workload.Processors, processors []int) (seconds float64) {
+	if processors == nil {
+		for number := range p.Idle {
+			processors = append(processors, number)
+		}
+	}
+	for _, number := range processors {
+		seconds += p.Window - p.Idle[number]
+	}
+	return seconds
+}
+
+// used is the processor time of each role's processes, in seconds.
+func (m *meter) used() map[string]float64 {
+	all := map[string]float64{}
+	for role, now := range m.after.roleCPU {
+		all[role] = (now - m.before.roleCPU[role]).Seconds()
+	}
+	return all
 }
 
 // counters asks every server of the stage what it has counted.
@@ -156,11 +167,9 @@ func (m *meter) addFaults(all map[string]map[string]int64) error {
 	return err
 }
 
+// roleCPU is read whatever is asked for: what the machine did besides is known by it.
 func (m *meter) roleCPU() (map[string]time.Duration, error) {
 	all := map[string]time.Duration{}
-	if !m.cpu {
-		return all, nil
-	}
 	for _, r := range m.stage.roles {
 		used, err := r.CPU()
 		if err != nil {

@@ -2,7 +2,6 @@ package runner
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
@@ -30,12 +29,12 @@ func describeAll(trials []planned) (list []string) {
 
 func TestOrderComesFromTheSeedAlone(t *testing.T) {
 	plans := func() []*spec.Plan { return []*spec.Plan{planOf("a", 5, 3), planOf("b", 4, 2)} }
-	require.Equal(t, describeAll(order(plans(), 7)), describeAll(order(plans(), 7)))
-	require.NotEqual(t, describeAll(order(plans(), 7)), describeAll(order(plans(), 8)))
+	require.Equal(t, describeAll(order(plans(), 7, results.Placements())), describeAll(order(plans(), 7, results.Placements())))
+	require.NotEqual(t, describeAll(order(plans(), 7, results.Placements())), describeAll(order(plans(), 8, results.Placements())))
 }
 
 func TestEveryRepetitionIsABlockOfAllCells(t *testing.T) {
-	trials := order([]*spec.Plan{planOf("a", 5, 3), planOf("b", 4, 2)}, 1)
+	trials := order([]*spec.Plan{planOf("a", 5, 3), planOf("b", 4, 2)}, 1, nil)
 	require.Len(t, trials, 5*3+4*2)
 	seen := map[string]int{}
 	sorted := true
@@ -61,7 +60,7 @@ func testSupport() support {
 		infos: map[string]datapath.Info{"read=copy": {Proof: []string{"read_copy_bytes"}}, "read=warp": {}},
 		reasons: map[string]error{
 			"read=copy": nil, "read=warp": fmt.Errorf("needs a warp drive"),
-			"topology=hosts": fmt.Errorf("topology=hosts: %w: network namespaces need root", datapath.ErrUnsupported),
+			"congestion=auto": nil, "topology=hosts": fmt.Errorf("topology=hosts: %w: network namespaces need root", datapath.ErrUnsupported),
 		},
 	}
 }
@@ -78,27 +77,55 @@ func TestUnsupportedCellsSayWhy(t *testing.T) {
 	}
 }
 
-func TestTrialWithoutProofIsNotValid(t *testing.T) {
-	r := &run{support: testSupport()}
-	trial := planned{cell: spec.Cell{Parameters: spec.Parameters{Workload: spec.SequentialRead, Read: "copy", SizeBytes: 1}}}
-	var record results.Record
-	require.NoError(t, r.fillProof(&record, trial, map[string]map[string]int64{
-		"chunk": {"read_copy_bytes": 5}, "client": {"read_copy_bytes": 1, "other": 9}}))
-	require.Equal(t, map[string]int64{"read_copy_bytes": 6}, record.Proof)
-	require.EqualError(t, r.fillProof(&record, trial, nil), "no proof that read=copy was taken: read_copy_bytes did not grow")
+// Trials that count copies come first, one of each cell that is no search, and are
+// numbered behind the repetitions that are timed.
+func TestCopiesAreCountedBesideTheTimedRepetitions(t *testing.T) {
+	counting := planOf("a", 3, 4)
+	counting.Experiment.Metrics, counting.Trial.Counts = []spec.Metric{spec.Copies}, 2
+	counting.Cells[2].Parameters.SearchRate = true
+	timedOnly := planOf("b", 2, 4)
+	timedOnly.Trial.Counts = 2
+	seen := map[string]bool{}
+	for i, trial := range order([]*spec.Plan{counting, timedOnly}, 1, nil) {
+		require.Equal(t, i < 4, trial.counted)
+		if trial.counted {
+			require.Equal(t, "a", trial.plan.Experiment.Name)
+			require.False(t, trial.cell.Parameters.SearchRate)
+			require.Equal(t, 4+i/2, trial.repetition)
+		}
+		name := fmt.Sprint(trial.plan.Experiment.Name, trial.cell.Levels, trial.repetition)
+		require.False(t, seen[name])
+		seen[name] = true
+	}
 }
 
-func TestParseMachineCPU(t *testing.T) {
-	cpu, err := parseMachineCPU("cpu  100 20 300 9999 50 7 40 3 0 0\n")
-	require.NoError(t, err)
-	require.InDelta(t, 1.2, cpu.User, 1e-9)
-	require.InDelta(t, 3.07, cpu.System, 1e-9)
-	require.InDelta(t, 0.4, cpu.SoftIRQ, 1e-9)
-	require.InDelta(t, 4.67, cpu.Total, 1e-9)
-	for _, bad := range []string{"", "cpu 1 2", "intr 1 2 3 4 5 6 7 8", "cpu 1 2 3 4 five 6 7 8"} {
-		_, err := parseMachineCPU(bad)
-		require.Error(t, err)
+// Each round of repetitions has each placement once, in no fixed order, and all cells
+// of a repetition have the same one but for those that have their own.
+func TestPlacementsTakeTurns(t *testing.T) {
+	own := planOf("own", 2, 30)
+	own.Factors = []results.Factor{{Name: "pin", Levels: []any{"none"}}}
+	own.Cells[0].Parameters.Pin = spec.PinGateway
+	placed := map[int]string{}
+	for _, trial := range order([]*spec.Plan{planOf("a", 3, 30), own}, 3, results.Placements()) {
+		if trial.plan == own {
+			require.Empty(t, trial.placement)
+			require.Equal(t, trial.cell.Parameters.Pin, trial.pinOf())
+			continue
+		}
+		if was, ok := placed[trial.repetition]; ok {
+			require.Equal(t, was, trial.placement)
+		}
+		placed[trial.repetition] = trial.placement
 	}
+	rounds := map[string]bool{}
+	for r := 0; r < 30; r += 3 {
+		require.ElementsMatch(t, results.Placements(), []string{placed[r], placed[r+1], placed[r+2]})
+		rounds[placed[r]+placed[r+1]] = true
+	}
+	require.Greater(t, len(rounds), 2)
+	require.Equal(t, spec.PinApart, planned{placement: results.PlacementApart}.pinOf())
+	require.Equal(t, spec.PinTogether, planned{placement: results.PlacementTogether}.pinOf())
+	require.Equal(t, spec.PinNone, planned{placement: results.PlacementFree}.pinOf())
 }
 
 func TestNothingPrivateIsRecorded(t *testing.T) {
@@ -135,19 +162,4 @@ func TestPlanDifference(t *testing.T) {
 		require.ErrorContains(t, fmt.Errorf("%s", planDifference(same, plan(change))), want)
 	}
 	require.Contains(t, planDifference(same, results.Plan{}), "1 experiments and not 0")
-}
-
-func TestIdleTimeOfSomeProcessors(t *testing.T) {
-	const stat = "cpu  1 2 3 400 5 6 7 8 9 10\ncpu0 1 2 3 100 20 6 7 8 9 10\ncpu1 0 0 0 1000 0 0 0 0 0 0\ncpu10 0 0 0 7 0 0 0 0 0 0\nintr 1 2 3 4 5 6 7 8 9\n"
-	idle, err := parseIdle(strings.NewReader(stat), []int{0, 10})
-	require.NoError(t, err)
-	require.InDelta(t, 1.35, idle, 1e-9)
-	_, err = parseIdle(strings.NewReader(stat), []int{0, 2})
-	require.ErrorContains(t, err, "1 of the processors [0 2]")
-
-	now := time.Now()
-	before := unused{[]int{0, 1}, 10, now}
-	after := unused{[]int{0, 1}, 11.5, now.Add(time.Second)}
-	require.InDelta(t, 0.5, after.busySince(before), 1e-9)
-	require.Zero(t, unused{[]int{0, 1}, 12.01, now.Add(time.Second)}.busySince(before), "rounding")
 }

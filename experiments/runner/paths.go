@@ -35,6 +35,8 @@ type support struct {
 	reasons map[string]error         // by "read=copy" or "topology=hosts"; nil is supported
 	// congestion is what congestion=auto stands for; "" where none can be chosen.
 	congestion string
+	// ledger is why copies can't be counted here, by the backend of the run, or nil.
+	ledger error
 }
 
 // linkFaults stands for links that lose, double or hold back packets.
@@ -107,16 +109,4 @@ func (s support) askedFor(overrides []spec.Override) error {
 		}
 	}
 	return nil
-}
-
-// proof returns the counters by which a cell's timed paths show that they were
-// taken, and those to be recorded beside them.
-func (s support) proof(p spec.Parameters) (counters, watched []string) {
-	for _, path := range p.Timed() {
-		counters, watched = append(counters, s.infos[path].Proof...), append(watched, s.infos[path].Watched...)
-	}
-	if p.HasFaults() {
-		counters, watched = append(counters, faultPackets), append(watched, faultDropped, faultDuplicated, faultHeld)
-	}
-	return counters, watched
 }

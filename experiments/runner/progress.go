@@ -16,6 +16,8 @@ type Progress interface {
 	Begin(trials int)
 	// Trial says that one trial is done, of the cell that is named.
 	Trial(cell string, r results.Record)
+	// Skip says that a trial is not needed.
+	Skip()
 	End()
 }
 
@@ -50,6 +52,8 @@ func (b *bar) Trial(cell string, r results.Record) {
 	_ = b.bar.Add(1)
 }
 
+func (b *bar) Skip() { _ = b.bar.Add(1) }
+
 func (b *bar) End() { _ = b.bar.Exit() }
 
 // lines writes one line a trial.
@@ -64,6 +68,8 @@ func (l *lines) Trial(cell string, r results.Record) {
 	l.done++
 	fmt.Fprintf(l.w, "[%d/%d] %s %s: %s\n", l.done, l.total, r.Experiment, cell, outcome(r))
 }
+
+func (l *lines) Skip() { l.done++ }
 
 func (l *lines) End() {}
 
@@ -84,6 +90,12 @@ func outcome(r results.Record) string {
 func rate(r results.Record) string {
 	if r.Search != nil {
 		return fmt.Sprintf("sustains %s operations/s", humanize.Comma(int64(r.Search.SustainedOperationsPerSecond)))
+	}
+	switch {
+	case r.OperationsPerSecond == nil:
+		return "copies counted"
+	case r.Latency == nil:
+		return fmt.Sprintf("%s operations/s", humanize.Comma(int64(*r.OperationsPerSecond)))
 	}
 	return fmt.Sprintf("%s operations/s, p50 %v, p99 %v", humanize.Comma(int64(*r.OperationsPerSecond)), since(r.Latency.P50), since(r.Latency.P99))
 }

@@ -13,12 +13,13 @@ import (
 // effort and, as factors of these, what was set. Revisions stay to be named,
 // because a plan names no programs.
 func (o *Options) Begun(plan results.Plan) error {
-	o.Experiments, o.Overrides = nil, nil
+	o.Experiments, o.Overrides, o.begun = nil, nil, map[string]*results.Sequential{}
 	for _, planned := range plan.Experiments {
 		e, effort, err := spec.FromPlanned(planned, KnownPaths())
 		if err != nil {
 			return err
 		}
+		o.begun[planned.Name] = planned.Sequential
 		o.Effort, o.Experiments = effort, append(o.Experiments, e)
 		if len(o.Revisions) == 0 && hasFactor(planned, results.RevisionFactor) {
 			return fmt.Errorf("experiment %s compares revisions: name each again with --revision NAME=PROGRAM", planned.Name)
@@ -65,7 +66,7 @@ func experimentDifference(was, is results.PlannedExperiment) (what, a, b string)
 	}
 	parts = append(parts,
 		part{"factors", factorNames(was), factorNames(is)}, // in this order, too, which is that of the trials
-		part{"fixed", was.Fixed, is.Fixed}, part{"exclude", was.Exclude, is.Exclude}, part{"control", was.Control, is.Control})
+		part{"fixed", was.Fixed, is.Fixed}, part{"exclude", was.Exclude, is.Exclude}, part{"controls", was.Controls, is.Controls})
 	for _, p := range parts {
 		if a, b := asWritten(p.was), asWritten(p.is); a != b {
 			return p.name, a, b

@@ -79,11 +79,11 @@ func TestTheRunDirectoryAloneSaysHowToGoOn(t *testing.T) {
 			require.NoError(t, err)
 			have, err := again.Plan()
 			require.NoError(t, err)
-			trials := order(have, 7)
-			for i, trial := range order(want, 7) {
+			trials := order(have, 7, nil)
+			for i, trial := range order(want, 7, nil) {
 				require.True(t, reflect.DeepEqual(trial.cell, trials[i].cell), "%s, trial %d", name, i)
 			}
-			require.Len(t, trials, len(order(want, 7)), name)
+			require.Len(t, trials, len(order(want, 7, nil)), name)
 			if len(o.Revisions) > 0 {
 				require.ErrorContains(t, (&Options{}).Begun(begun), "--revision NAME=PROGRAM")
 			}

@@ -2,18 +2,18 @@
 // cells, interleaves them in a random order, gives each the roles it needs,
 // measures it from outside, and writes a run directory.
 //
-//   - order.go: which trial comes when.
+//   - order.go: which trial comes when; sequential.go: and whether at all.
 //   - paths.go: what this machine supports, and how a path proves it was taken.
 //   - congestion.go: the congestion control of all connections.
 //   - stage.go: the roles, kept up from trial to trial.
-//   - trial.go: one trial; measure.go, machine.go, ledger.go: what it cost.
+//   - trial.go: one trial; measure.go, ledger.go: what it cost; proof.go: whether it
+//     went the way that it names; disturbance.go: what else the machine did.
 //   - pin.go: on which processors roles run.
 //   - environment.go: where it took place.
 //   - progress.go: what a person sees meanwhile.
 package runner
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +47,9 @@ type Options struct {
 	// Revisions, if any, are programs to compare: every cell is run with the
 	// roles of each.
 	Revisions []Revision
+	// Budget, if not 0, is how long the run may take: repetitions are then added
+	// where they decide something, and left out where all is clear.
+	Budget time.Duration
 	// Scratch is where roles keep their data during the run; "" is the system's
 	// directory for temporary files. Stores and replicas lie here, so its disk is
 	// part of what is measured.
@@ -54,6 +57,8 @@ type Options struct {
 	// CommandLine is recorded, without its directories.
 	CommandLine []string
 	Progress    Progress
+	// begun are the sequential plans of a run that is resumed as it was begun.
+	begun map[string]*results.Sequential
 }
 
 // Revision is a program under the name that it has in the factor "revision".
@@ -98,11 +103,15 @@ type run struct {
 	owner   *topology.Owner
 	writer  *results.Writer
 	logs    string
-	ledger  *ledger // nil if copies are not measured
+	ledger  *ledger // nil while copies are not counted
+	looking *looking
 
 	stages       []*stage // the most recently used last
 	stagesOpened int
 	failures     int
+	// repeated is how many times a disturbed trial was run again, mayRepeat how many
+	// times that may be.
+	repeated, mayRepeat int
 }
 
 // maxStages is how many stages are kept up at once. An idle one costs heartbeats;
@@ -144,6 +153,9 @@ func Estimate(plans []*spec.Plan) time.Duration {
 	for _, p := range plans {
 		trial := p.Trial.WarmUp + p.Trial.Duration + time.Duration(p.Trial.Operations)*operation + trialExtra
 		total += trial * time.Duration(len(p.Cells)*p.Trial.Repetitions)
+		if p.Experiment.Measures(spec.Copies) {
+			total += trial * time.Duration(len(p.Cells)*p.Trial.Counts)
+		}
 		for _, c := range p.Cells {
 			if c.Parameters.SearchRate {
 				total += (searchSteps - 1) * p.Trial.Duration * time.Duration(p.Trial.Repetitions)
@@ -165,6 +177,9 @@ func Run(ctx context.Context, o Options) (summary Summary, err error) {
 	if err := r.support.askedFor(o.Overrides); err != nil {
 		return summary, err
 	}
+	if r.support.ledger = copies.Supported(o.backend()); r.support.ledger != nil && o.Ledger != "" {
+		return summary, r.support.ledger
+	}
 	if swept, err := topology.Sweep(); err != nil {
 		return summary, fmt.Errorf("clean up after an earlier run: %w", err)
 	} else if len(swept) > 0 {
@@ -175,9 +190,6 @@ func Run(ctx context.Context, o Options) (summary Summary, err error) {
 		return summary, err
 	}
 	defer func() { err = errors.Join(err, r.close()) }()
-	if err := r.openLedger(&summary); err != nil {
-		return summary, err
-	}
 	return summary, r.carryOut(ctx, trials, &summary)
 }
 
@@ -189,14 +201,25 @@ func (s *Summary) note(format string, args ...any) {
 // returns the trials that are still to be run.
 func (r *run) open(plans []*spec.Plan) (todo []planned, err error) {
 	wanted := results.Plan{Run: runName(r.options), Start: time.Now().UTC(), OrderSeed: r.options.Seed}
-	for _, p := range plans {
-		wanted.Experiments = append(wanted.Experiments, p.Planned())
+	places, err := placements()
+	if err != nil {
+		return nil, err
 	}
-	environment := captureEnvironment(r.support, r.options.CommandLine)
+	for _, p := range plans {
+		sequential := r.options.begun[p.Experiment.Name]
+		if sequential == nil && r.options.Budget > 0 {
+			sequential = sequence(p, places, r.options.Budget)
+		}
+		e := p.Planned()
+		e.Sequential = sequential
+		wanted.Experiments = append(wanted.Experiments, e)
+	}
+	environment := captureEnvironment(r.support, r.options)
 	if environment.Revisions, err = commits(r.options.Revisions); err != nil {
 		return nil, err
 	}
 	done := map[int]bool{}
+	r.looking = newLooking(wanted, r.options.Budget)
 	if r.options.Resume {
 		if wanted, done, err = r.resume(wanted, environment); err != nil {
 			return nil, err
@@ -206,7 +229,7 @@ func (r *run) open(plans []*spec.Plan) (todo []planned, err error) {
 	} else if r.writer, err = results.Create(r.options.Out, wanted, environment); err != nil {
 		return nil, err
 	}
-	for _, t := range order(plans, wanted.OrderSeed) {
+	for _, t := range order(plans, wanted.OrderSeed, places) {
 		if !done[t.number] {
 			todo = append(todo, t)
 		}
@@ -218,24 +241,6 @@ func (r *run) open(plans []*spec.Plan) (todo []planned, err error) {
 		return nil, errors.Join(err, r.writer.Close())
 	}
 	return todo, nil
-}
-
-// openLedger attaches the copy ledger if an experiment measures copies and this
-// machine can count them.
-func (r *run) openLedger(summary *Summary) (err error) {
-	if !r.measuresCopies() {
-		return nil
-	}
-	backend := cmp.Or(r.options.Ledger, copies.Boundary)
-	if missing := copies.Supported(backend); missing != nil {
-		if r.options.Ledger != "" {
-			return missing
-		}
-		summary.note("copies, system calls and context switches are not measured: %v", missing)
-		return nil
-	}
-	r.ledger, err = openLedger(backend)
-	return err
 }
 
 func (r *run) measuresCopies() bool {
@@ -259,19 +264,30 @@ func (r *run) resume(wanted results.Plan, environment results.Environment) (resu
 			r.options.Out, difference), writer.Close())
 	}
 	r.writer = writer
+	r.looking = newLooking(begun.Plan, r.options.Budget)
 	done := map[int]bool{}
 	for _, record := range begun.Records {
 		done[record.Trial] = true
+		r.looking.add(record, 0)
 	}
 	return begun.Plan, done, nil
 }
 
 // carryOut runs the trials in their order.
 func (r *run) carryOut(ctx context.Context, trials []planned, summary *Summary) error {
+	r.mayRepeat = int(repeatedShare * float64(len(trials)))
 	progress := r.options.Progress
 	progress.Begin(len(trials))
 	defer progress.End()
+	if missing := r.support.ledger; missing != nil && r.measuresCopies() {
+		summary.note("copies, system calls and context switches are not measured: %v", missing)
+	}
 	for i, t := range trials {
+		if t.counted && r.support.ledger != nil || !r.looking.wants(t, trials[i:]) {
+			progress.Skip()
+			continue
+		}
+		began := time.Now()
 		record, err := r.record(ctx, t)
 		if ctx.Err() != nil {
 			return fmt.Errorf("%w with %d trials left to run", ErrInterrupted, len(trials)-i)
@@ -280,6 +296,7 @@ func (r *run) carryOut(ctx context.Context, trials []planned, summary *Summary) 
 			return errors.Join(err, appended)
 		}
 		summary.add(record)
+		r.looking.add(record, time.Since(began))
 		progress.Trial(t.plan.String(t.cell), record)
 		if err != nil {
 			return err

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
+	"waggle/experiments/spec"
 	"waggle/experiments/workload"
 	"waggle/results"
 )
@@ -27,27 +27,44 @@ func trialPatience(t planned) time.Duration {
 func (r *run) record(ctx context.Context, t planned) (results.Record, error) {
 	record := results.Record{
 		Experiment: t.plan.Experiment.Name, Trial: t.number, Repetition: t.repetition,
-		Source: results.SourceMeasured, Cell: t.cell.Levels, Control: t.cell.Control,
+		Source: results.SourceMeasured, Cell: t.cell.Levels, Control: t.cell.Control, Placement: t.placement,
 	}
 	if err := r.support.cell(t.cell.Parameters); err != nil {
 		record.Unsupported, record.Reason = true, oneLine(err)
 		return record, nil
 	}
-	s, err := r.stageFor(t.cell.Parameters)
-	if err == nil {
-		err = r.try(ctx, s, t, &record)
-	}
+	err := r.attempts(ctx, t, &record)
 	if ctx.Err() != nil {
 		return record, ctx.Err()
 	}
 	record.Valid = err == nil
 	if err != nil {
 		record.Reason = oneLine(err)
-		if failed := r.afterFailure(s, err); failed != nil {
+		if failed := r.afterFailure(t, err); failed != nil {
 			return record, failed
 		}
 	}
 	return record, nil
+}
+
+// attempts runs a trial, and again while something else has disturbed it too much.
+func (r *run) attempts(ctx context.Context, t planned, record *results.Record) error {
+	empty := *record
+	for attempt := 1; ; attempt++ {
+		s, err := r.stageFor(t.cell.Parameters)
+		if err == nil {
+			err = r.try(ctx, s, t, record)
+		}
+		if record.Disturbance == nil {
+			return err
+		}
+		record.Disturbance.Attempts = attempt
+		if err != nil || record.Disturbance.Exceeded == "" || attempt > moreAttempts || r.repeated >= r.mayRepeat {
+			return err
+		}
+		r.repeated++
+		*record = empty
+	}
 }
 
 func oneLine(err error) string {
@@ -57,7 +74,13 @@ func oneLine(err error) string {
 
 // afterFailure gives up the stage of a trial that failed because a role is no
 // more, or because something has not answered: the next trial gets a new one.
-func (r *run) afterFailure(s *stage, err error) error {
+func (r *run) afterFailure(t planned, err error) error {
+	var s *stage
+	for _, up := range r.stages {
+		if up.key == keyOf(t.cell.Parameters) {
+			s = up
+		}
+	}
 	broken := s == nil || s.died() != nil || errors.Is(err, workload.ErrGone) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, errStart)
 	if !broken {
 		return nil
@@ -89,12 +112,15 @@ func (r *run) try(ctx context.Context, s *stage, t planned, record *results.Reco
 	if err := s.prepare(ctx, j); err != nil {
 		return err
 	}
-	if err := s.pin(t.cell.Parameters.Pin); err != nil {
+	if err := s.pin(t.pinOf()); err != nil {
+		return err
+	}
+	if err := r.setLedger(t.counted); err != nil {
 		return err
 	}
 	ctx, stopWatching := s.watch(ctx)
 	defer stopWatching()
-	m, err := newMeter(s, t.plan.Experiment, t.cell.Parameters)
+	m, err := newMeter(s, t)
 	if err != nil {
 		return err
 	}
@@ -129,43 +155,43 @@ func (m *meter) around(ctx context.Context, g *workload.Generator, j *workload.J
 // fill writes what was measured into the record, and returns why the trial is
 // not valid, or nil.
 func (r *run) fill(record *results.Record, t planned, m *meter, got workload.Result) error {
-	if err := fillRates(record, t, got); err != nil {
-		return err
+	if got.Operations == 0 || got.Seconds <= 0 {
+		return fmt.Errorf("%d operations were done in %v s", got.Operations, got.Seconds)
 	}
+	record.Operations, record.PayloadBytes, record.Seconds = &got.Operations, &got.Bytes, &got.Seconds
 	record.Connections = m.after.connections
 	if err := r.support.checkCongestion(t.cell.Parameters, record.Connections); err != nil {
 		return err
 	}
 	grown := m.grown(got.Counters)
-	if record.Search == nil {
-		record.CPU = m.spent()
-		if err := m.fillCopies(record, grown); err != nil {
-			return errors.Join(err, r.fillProof(record, t, grown))
-		}
+	var err error
+	switch {
+	case got.Search != nil:
+		record.Search = got.Search
+	case t.counted:
+		err = m.fillCopies(record, grown)
+	default:
+		err = m.fillTimes(record, t, got)
 	}
-	return r.fillProof(record, t, grown)
+	return errors.Join(err, r.fillProof(record, proof{cell: t.cell.Parameters, grown: grown, now: m.after.counters,
+		payload: float64(got.Bytes), count: float64(got.Operations)}))
 }
 
-func fillRates(record *results.Record, t planned, got workload.Result) error {
-	if got.Operations == 0 || got.Seconds <= 0 {
-		return fmt.Errorf("%d operations were done in %v s", got.Operations, got.Seconds)
-	}
+// fillTimes writes how fast the trial was, and what it cost the processors.
+func (m *meter) fillTimes(record *results.Record, t planned, got workload.Result) error {
+	record.Disturbance = disturbanceOf(got.Processors, got.Seconds, m.used())
 	perSecond, throughput := float64(got.Operations)/got.Seconds, float64(got.Bytes)/got.Seconds
-	record.Operations, record.PayloadBytes, record.Seconds = &got.Operations, &got.Bytes, &got.Seconds
-	if record.Search = got.Search; record.Search != nil {
-		return nil
-	}
-	record.OperationsPerSecond = &perSecond
+	record.OperationsPerSecond, record.Timeline = &perSecond, got.Timeline
 	if got.Bytes > 0 {
 		record.ThroughputBytesPerSecond = &throughput
 	}
 	if rate := t.cell.Parameters.Rate; rate > 0 {
 		record.OfferedOperationsPerSecond = &rate
 	}
-	record.LatencyHistogram = got.Histogram
-	latency, err := latencyOf(got.Histogram)
-	record.Latency = latency
-	if err != nil {
+	if m.cpu && results.WithinClockSlack(got.Processors.Window, got.Seconds) {
+		record.CPU = m.spent(got.Processors)
+	}
+	if err := fillLatency(record, t.cell.Parameters, got); err != nil {
 		return err
 	}
 	// A closed loop's last operations end behind its duration, never before.
@@ -175,29 +201,16 @@ func fillRates(record *results.Record, t planned, got workload.Result) error {
 	return nil
 }
 
-// fillProof checks that the counters of the cell's timed paths have grown.
-func (r *run) fillProof(record *results.Record, t planned, grown map[string]map[string]int64) error {
-	var missing []string
-	counters, watched := r.support.proof(t.cell.Parameters)
-	if len(counters) > 0 {
-		record.Proof = map[string]int64{}
+// fillLatency leaves latencies out where they say how long the clients of a closed loop
+// waited for a processor, and not for an answer: more clients than processors are
+// measured by open loops.
+func fillLatency(record *results.Record, p spec.Parameters, got workload.Result) (err error) {
+	if p.Rate == 0 && p.Clients > len(got.Processors.Idle) {
+		return nil
 	}
-	for _, name := range slices.Concat(counters, watched) {
-		for _, counted := range grown {
-			record.Proof[name] += counted[name]
-		}
-	}
-	for _, name := range counters {
-		if record.Proof[name] <= 0 {
-			missing = append(missing, name)
-		}
-	}
-	if len(missing) > 0 {
-		slices.Sort(missing)
-		return fmt.Errorf("no proof that %s was taken: %s did not grow",
-			strings.Join(t.cell.Parameters.Timed(), ", "), strings.Join(missing, ", "))
-	}
-	return nil
+	record.LatencyHistogram = got.Histogram
+	record.Latency, err = latencyOf(got.Histogram)
+	return err
 }
 
 // latencyOf summarises a histogram of nanoseconds.

@@ -26,10 +26,20 @@ type file struct {
 	Control  yaml.Node        `yaml:"control"`
 	Trials   map[Effort]trial `yaml:"trials"`
 	Figures  []figure         `yaml:"figures"`
+
+	Questions []question `yaml:"questions"`
+}
+
+// question is a results.SequentialQuestion.
+type question struct {
+	Metric   string `yaml:"metric"`
+	Factor   string `yaml:"factor"`
+	Baseline string `yaml:"baseline"`
 }
 
 type trial struct {
 	Repetitions   int     `yaml:"repetitions"`
+	Counts        int     `yaml:"counts"`
 	WarmUpSeconds float64 `yaml:"warm_up_seconds"`
 	Seconds       float64 `yaml:"seconds"`
 	Operations    int64   `yaml:"operations"`
@@ -94,9 +104,9 @@ func oneLine(err error) error {
 	allowed := ""
 	switch {
 	case strings.Contains(text, "type spec.file"):
-		allowed = ": allowed are name, question, metrics, fixed, factors, exclude, control, trials, figures"
+		allowed = ": allowed are name, question, metrics, fixed, factors, exclude, control, trials, figures, questions"
 	case strings.Contains(text, "type spec.trial"):
-		allowed = ": allowed are repetitions, warm_up_seconds, seconds, operations"
+		allowed = ": allowed are repetitions, counts, warm_up_seconds, seconds, operations"
 	case strings.Contains(text, "type spec.figure"):
 		allowed = ": allowed are kind, title, x, series, panel, baseline, where"
 	}
@@ -119,7 +129,7 @@ func (p parser) experiment(f *file) (*Experiment, error) {
 			return nil, fmt.Errorf("metrics: %q is unknown: choose from throughput, latency, cpu, copies", m)
 		}
 	}
-	for _, step := range []func(*file, *Experiment) error{p.fixed, p.factors, p.exclude, p.control, p.trials, p.figures, checkEfforts} {
+	for _, step := range []func(*file, *Experiment) error{p.fixed, p.factors, p.exclude, p.control, p.trials, p.figures, p.questions, checkEfforts} {
 		if err := step(f, e); err != nil {
 			return nil, err
 		}
@@ -293,12 +303,36 @@ func (e *Experiment) varies(name string) bool {
 	return slices.ContainsFunc(e.Factors, func(f Factor) bool { return f.Name == name })
 }
 
-func (p parser) control(f *file, e *Experiment) (err error) {
-	if f.Control.IsZero() {
-		return errors.New("control: name the cell that is run twice as A/A, as {read: copy}")
+// control reads one cell, or a list of them.
+func (p parser) control(f *file, e *Experiment) error {
+	nodes := []*yaml.Node{&f.Control}
+	if f.Control.Kind == yaml.SequenceNode {
+		nodes = f.Control.Content
 	}
-	e.Control, err = p.cell("control", &f.Control)
-	return err
+	if f.Control.IsZero() || len(nodes) == 0 {
+		return errors.New("control: name the cell that is run twice as A/A, as {read: copy}, or a list of such cells")
+	}
+	for _, n := range nodes {
+		cell, err := p.cell("control", n)
+		if err != nil {
+			return err
+		}
+		e.Controls = append(e.Controls, cell)
+	}
+	return nil
+}
+
+func (p parser) questions(f *file, e *Experiment) error {
+	for _, q := range f.Questions {
+		if _, err := results.MetricNamed(q.Metric); err != nil {
+			return fmt.Errorf("questions: %w", err)
+		}
+		if !e.varies(q.Factor) {
+			return fmt.Errorf("questions: %s is no factor of this experiment", q.Factor)
+		}
+		e.Questions = append(e.Questions, results.SequentialQuestion(q))
+	}
+	return nil
 }
 
 func (p parser) trials(f *file, e *Experiment) error {
@@ -327,6 +361,8 @@ func (t trial) check() (Trial, error) {
 	switch {
 	case t.Repetitions < 1 || t.Repetitions > MaxRepetitions:
 		return Trial{}, fmt.Errorf("repetitions=%d: must be from 1 to %d", t.Repetitions, MaxRepetitions)
+	case t.Counts < 0 || t.Counts > MaxRepetitions:
+		return Trial{}, fmt.Errorf("counts=%d: must be from 1 to %d", t.Counts, MaxRepetitions)
 	case !(t.WarmUpSeconds >= 0 && t.WarmUpSeconds <= most):
 		return Trial{}, fmt.Errorf("warm_up_seconds=%v: must be from 0 to %v", t.WarmUpSeconds, most)
 	case (t.Seconds != 0) == (t.Operations != 0):
@@ -336,7 +372,7 @@ func (t trial) check() (Trial, error) {
 	case t.Operations < 0 || t.Operations > 1e9:
 		return Trial{}, fmt.Errorf("operations=%d: must be from 1 to 1000000000", t.Operations)
 	}
-	return Trial{t.Repetitions, seconds(t.WarmUpSeconds), seconds(t.Seconds), t.Operations}, nil
+	return Trial{t.Repetitions, max(1, t.Counts), seconds(t.WarmUpSeconds), seconds(t.Seconds), t.Operations}, nil
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

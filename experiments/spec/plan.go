@@ -64,8 +64,34 @@ type Plan struct {
 	Trial      Trial
 	Factors    []results.Factor
 	// Cells holds every cell, in the order of the levels, and behind them the
-	// control cell's twin.
+	// control cells' twins.
 	Cells []Cell
+}
+
+// Places says whether the experiment chooses where roles run itself.
+func (p *Plan) Places() bool {
+	_, fixed := p.Experiment.Fixed["pin"]
+	return fixed || slices.ContainsFunc(p.Factors, func(f results.Factor) bool { return f.Name == "pin" })
+}
+
+// figureMetrics are the metrics that figures show, by their kind.
+var figureMetrics = map[string]string{
+	"throughput": results.Throughput, "operations": results.OperationRate, "scaling": results.OperationRate,
+	"latency": results.LatencyP50, "cpu": results.CPUPerGB, "cpu-per-operation": results.CPUPerOperation,
+}
+
+// Questions are what a run with a budget has to decide: those that the experiment
+// names, or else those of its first figure that compares with a baseline.
+func (p *Plan) Questions() []results.SequentialQuestion {
+	if len(p.Experiment.Questions) > 0 {
+		return p.Experiment.Questions
+	}
+	for _, f := range p.Experiment.Figures {
+		if metric := figureMetrics[f.Kind]; metric != "" && f.Baseline != "" {
+			return []results.SequentialQuestion{{Metric: metric, Factor: f.Series, Baseline: f.Baseline}}
+		}
+	}
+	return nil
 }
 
 // Cell is one combination of factor levels.
@@ -91,7 +117,7 @@ func (e *Experiment) Plan(effort Effort, overrides []Override) (*Plan, error) {
 	if err := p.expand(); err != nil {
 		return nil, fmt.Errorf("%s at effort %s: %w", e.Name, effort, err)
 	}
-	return p, p.addControl(len(overrides) > 0)
+	return p, p.addControls(len(overrides) > 0)
 }
 
 func (p *Plan) override(o Override) {
@@ -138,38 +164,50 @@ func (p *Plan) expand() error {
 	return nil
 }
 
-// addControl adds the control cell's twin. Where an override took away a level
-// that the control names, the factor's first level is the control's.
-func (p *Plan) addControl(overridden bool) error {
+// addControls adds the control cells' twins, each once.
+func (p *Plan) addControls(overridden bool) error {
+	whole := len(p.Cells)
+	for _, control := range p.Experiment.Controls {
+		c, err := p.control(control, p.Cells[:whole], overridden)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(p.Cells[whole:], func(twin Cell) bool { return twin.Levels.String() == c.Levels.String() }) {
+			p.Cells = append(p.Cells, Cell{c.Levels, c.Parameters, results.ControlAA})
+		}
+	}
+	return nil
+}
+
+// control finds the cell that a control names. Where an override took away a level
+// that it names, the factor's first level is the control's.
+func (p *Plan) control(named results.Cell, cells []Cell, overridden bool) (Cell, error) {
 	control := results.Cell{}
 	for _, f := range p.Factors {
-		want, named := p.Experiment.Control[f.Name]
+		want, given := named[f.Name]
 		switch {
-		case named && slices.Contains(f.Levels, want):
+		case given && slices.Contains(f.Levels, want):
 			control[f.Name] = want
-		case named && !overridden:
-			return fmt.Errorf("control: %s=%v is no level of effort %s", f.Name, want, p.Effort)
+		case given && !overridden:
+			return Cell{}, fmt.Errorf("control: %s=%v is no level of effort %s", f.Name, want, p.Effort)
 		default:
 			control[f.Name] = f.Levels[0]
 		}
 	}
-	for name := range p.Experiment.Control {
+	for name := range named {
 		if !p.Experiment.varies(name) {
-			return fmt.Errorf("control: %s is no factor of this experiment", name)
+			return Cell{}, fmt.Errorf("control: %s is no factor of this experiment", name)
 		}
 	}
-	for _, c := range p.Cells {
+	for _, c := range cells {
 		if c.Levels.Has(control) {
-			c.Control = results.ControlAA
-			p.Cells = append(p.Cells, c)
-			return nil
+			return c, nil
 		}
 	}
 	if overridden {
-		p.Cells = append(p.Cells, Cell{p.Cells[0].Levels, p.Cells[0].Parameters, results.ControlAA})
-		return nil
+		return cells[0], nil
 	}
-	return fmt.Errorf("control: the cell %s is excluded", describe(p.Factors, control))
+	return Cell{}, fmt.Errorf("control: the cell %s is excluded", describe(p.Factors, control))
 }
 
 // String names the cell by its levels, in the order of the plan's factors.

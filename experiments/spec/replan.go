@@ -15,8 +15,14 @@ func (p *Plan) Planned() results.PlannedExperiment {
 		Name: p.Experiment.Name, Question: p.Experiment.Question, Effort: string(p.Effort),
 		Repetitions: p.Trial.Repetitions, Factors: p.Factors, Fixed: p.fixed(), Figures: p.Experiment.Figures,
 		Trial: &results.PlannedTrial{
-			WarmUpSeconds: p.Trial.WarmUp.Seconds(), Seconds: p.Trial.Duration.Seconds(), Operations: p.Trial.Operations},
-		Exclude: p.Experiment.Exclude, Control: p.Cells[len(p.Cells)-1].Levels,
+			WarmUpSeconds: p.Trial.WarmUp.Seconds(), Seconds: p.Trial.Duration.Seconds(), Operations: p.Trial.Operations,
+			Counts: p.Trial.Counts},
+		Exclude: p.Experiment.Exclude,
+	}
+	for _, c := range p.Cells {
+		if c.Control != "" {
+			e.Controls = append(e.Controls, c.Levels)
+		}
 	}
 	for _, m := range p.Experiment.Metrics {
 		e.Metrics = append(e.Metrics, string(m))
@@ -37,7 +43,7 @@ func FromPlanned(planned results.PlannedExperiment, paths Paths) (*Experiment, E
 	if planned.Trial == nil {
 		return fail(errors.New("it does not say how long a trial is, as plans of older programs: name the experiment, too"))
 	}
-	trial := trial{planned.Repetitions, planned.Trial.WarmUpSeconds, planned.Trial.Seconds, planned.Trial.Operations}
+	trial := trial{planned.Repetitions, planned.Trial.Counts, planned.Trial.WarmUpSeconds, planned.Trial.Seconds, planned.Trial.Operations}
 	checked, err := trial.check()
 	if err != nil {
 		return fail(err)
@@ -59,8 +65,12 @@ func FromPlanned(planned results.PlannedExperiment, paths Paths) (*Experiment, E
 	if e.Fixed, err = plannedCell(planned.Fixed, paths); err != nil {
 		return fail(err)
 	}
-	if e.Control, err = plannedCell(planned.Control, paths); err != nil {
-		return fail(err)
+	for _, cell := range planned.Controls {
+		control, err := plannedCell(cell, paths)
+		if err != nil {
+			return fail(err)
+		}
+		e.Controls = append(e.Controls, control)
 	}
 	for _, cell := range planned.Exclude {
 		excluded, err := plannedCell(cell, paths)

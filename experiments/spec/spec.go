@@ -71,11 +71,14 @@ type Experiment struct {
 	// Exclude holds partial cells; a combination that has all levels of one of
 	// them is no cell of the experiment.
 	Exclude []results.Cell
-	// Control is the cell that is run twice, as A/A. It names levels; the first
-	// level of every factor that it leaves out is meant.
-	Control results.Cell
-	Trials  map[Effort]Trial
-	Figures []results.FigureSpec
+	// Controls are the cells that are run twice, as A/A: at least that of the baseline,
+	// and better that of a treatment, too, whose noise may be another. Each names
+	// levels; the first level of every factor that it leaves out is meant.
+	Controls []results.Cell
+	Trials   map[Effort]Trial
+	Figures  []results.FigureSpec
+	// Questions are what a run with a budget has to decide.
+	Questions []results.SequentialQuestion
 }
 
 // Factor is a parameter that an experiment varies.
@@ -88,9 +91,12 @@ type Factor struct {
 // is set.
 type Trial struct {
 	Repetitions int
-	WarmUp      time.Duration
-	Duration    time.Duration
-	Operations  int64
+	// Counts is how many repetitions there are besides, in which copies are counted
+	// and no time is taken, where the experiment measures copies.
+	Counts     int
+	WarmUp     time.Duration
+	Duration   time.Duration
+	Operations int64
 }
 
 // Measures says whether the experiment asks for m.

@@ -45,7 +45,7 @@ func TestParse(t *testing.T) {
 	require.Equal(t, "reads", e.Name)
 	require.True(t, e.Measures(CPU))
 	require.False(t, e.Measures(Copies))
-	require.Equal(t, Trial{Repetitions: 2, WarmUp: 100 * time.Millisecond, Duration: 500 * time.Millisecond}, e.Trials[Smoke])
+	require.Equal(t, Trial{Repetitions: 2, Counts: 1, WarmUp: 100 * time.Millisecond, Duration: 500 * time.Millisecond}, e.Trials[Smoke])
 	require.Equal(t, results.Cell{"size_bytes": 4096.0}, e.Figures[0].Where)
 
 	smoke, err := e.Plan(Smoke, nil)

@@ -61,6 +61,7 @@ type tally struct {
 	// its duration began no more.
 	elapsed time.Duration
 	latency *hdrhistogram.Histogram // nanoseconds
+	line    *timeline
 }
 
 // add puts a loop that ran afterwards to one that ran before.
@@ -101,12 +102,13 @@ func run(ctx context.Context, c clock, clients []client, p pace) (tally, error) 
 	if err := group.Wait(); err != nil {
 		return tally{}, err
 	}
-	all := tally{latency: newHistogram()}
+	all := tally{latency: newHistogram(), line: newTimeline()}
 	for _, part := range parts {
 		all.operations += part.operations
 		all.bytes += part.bytes
 		all.elapsed = max(all.elapsed, part.elapsed)
 		all.latency.Merge(part.latency)
+		all.line.merge(part.line)
 	}
 	if p.rate > 0 { // the last operation stands for the time up to the next one
 		all.elapsed = max(all.elapsed, time.Duration(float64(all.operations)/p.rate*float64(time.Second)))
@@ -120,7 +122,7 @@ func runClient(ctx context.Context, c clock, client client, p pace, next *atomic
 		return t, err
 	}
 	defer func() { err = errors.Join(err, a.close()) }()
-	t.latency = newHistogram()
+	t.latency, t.line = newHistogram(), newTimeline()
 	for ctx.Err() == nil {
 		start, ok, err := p.start(c, a, next.Add(1)-1)
 		if !ok {
@@ -148,6 +150,7 @@ func (t *tally) one(ctx context.Context, c clock, client client, start time.Dura
 	if err := t.latency.RecordValue(max(1, (t.elapsed - start).Nanoseconds())); err != nil {
 		return fmt.Errorf("an operation took longer than %v: %w", maxLatency, err)
 	}
+	t.line.add(t.elapsed, t.elapsed-start)
 	return client.check()
 }
 

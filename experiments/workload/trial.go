@@ -30,6 +30,8 @@ type trial struct {
 	measured tally
 	search   *results.Search // of a trial that searches for a rate
 	counters map[string]int64
+	// processors are what they did during the timed part.
+	processors Processors
 }
 
 // begin connects a job's clients and carries out its warm-up.
@@ -129,11 +131,20 @@ func (t *trial) run(ctx context.Context, p pace) (tally, error) {
 // measure is the timed part.
 func (t *trial) measure(ctx context.Context) (err error) {
 	before := t.system.counters()
+	started, err := readProcessors(true)
+	if err != nil {
+		return err
+	}
 	if t.job.Parameters.SearchRate {
 		err = t.findRate(ctx)
 	} else {
 		t.measured, err = t.run(ctx, pace{rate: t.job.Parameters.Rate, duration: t.job.Duration, operations: t.job.Operations})
 	}
+	if err != nil {
+		return err
+	}
+	ended, err := readProcessors(false)
+	t.processors = ended.since(started)
 	t.counters = t.system.counters()
 	for name, n := range before {
 		t.counters[name] -= n
@@ -159,6 +170,8 @@ func (t *trial) finish(ctx context.Context) (Result, error) {
 		Verified:   verified,
 		Counters:   t.counters,
 		Search:     t.search,
+		Timeline:   t.measured.line.result(),
+		Processors: t.processors,
 	}, err
 }
 

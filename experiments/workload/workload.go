@@ -10,6 +10,7 @@
 //
 //   - pattern.go: what files contain, and the comparison with it.
 //   - loop.go: closed and open loops, and what they measure.
+//   - timeline.go, processors.go: how a loop went, and what it cost the machine.
 //   - search.go: the highest rate that an open loop can keep.
 //   - blocks.go, small.go: the operations of each kind of workload.
 //   - system.go: what they are carried out on: the DFS (dfs.go), a gateway
@@ -58,6 +59,10 @@ type Result struct {
 	Seconds    float64
 	// Histogram of latencies in nanoseconds, as results.EncodeHistogram gives it.
 	Histogram string
+	// Timeline shows how it went; nil of a search.
+	Timeline *results.Timeline
+	// Processors is what the machine's processors did meanwhile.
+	Processors Processors
 	// Verified is how many bytes were compared with what they must be.
 	Verified int64
 	// Counters are those of the client library, the measured part alone.

@@ -59,6 +59,8 @@ func (p xdpPath) About() datapath.Info {
 		EBPF:      true,
 		Supported: kernel.Supported,
 		Proof:     []string{xdpPrefix + kernel.Answered.String()},
+		HitsOnly:  true,
+		Lesser:    []string{xdpPrefix + "mode_generic"},
 		Watched:   watched(),
 		Stages:    inDriver(),
 	}

@@ -44,6 +44,7 @@ func (p sockmapPath) About() datapath.Info {
 		Supported: sockmapSupported,
 		Proof:     []string{"read_sockmap_redirected_bytes", "read_sockmap_" + inner + "_answers"},
 		Stages:    redirected(plain),
+		Watched:   []string{"read_sockmap_passed_bytes", "read_sockmap_plain_connections"},
 	}
 }
 

@@ -23,9 +23,9 @@ func (zerocopyPath) About() datapath.Info {
 		Operation: datapath.Read, Name: "zerocopy",
 		Summary:   "MSG_ZEROCOPY from the mapped replica; copied after all on one machine",
 		Supported: func() error { return nil },
-		Proof:     []string{"read_zerocopy_completed_bytes"},
 		Stages:    answered(server(11), datapath.Work{UserToKernel: 1, Mapped: 1, TCP: 1}, 13, 5.1),
-		Watched:   []string{"read_zerocopy_copied_bytes"},
+		Proof:     []string{"read_zerocopy_sent_bytes"},
+		Watched:   []string{"read_zerocopy_completed_bytes", "read_zerocopy_copied_bytes"},
 	}
 }
 
@@ -43,6 +43,7 @@ func (zerocopyPath) NewSender(conn *net.TCPConn, server *Server) (Sender, error)
 	}
 	return &zerocopySender{
 		socket: s, sizes: make(map[uint32]int),
+		sent:      server.Counters.Counter("read_zerocopy_sent_bytes"),
 		completed: server.Counters.Counter("read_zerocopy_completed_bytes"),
 		copied:    server.Counters.Counter("read_zerocopy_copied_bytes"),
 	}, nil
@@ -56,6 +57,7 @@ type zerocopySender struct {
 	sizes             map[uint32]int
 	next              uint32
 	completed, copied *atomic.Int64
+	sent              *atomic.Int64 // with MSG_ZEROCOPY, completed or not
 }
 
 func (s *zerocopySender) Prepare(r Range) error { s.r = r; return nil }
@@ -81,6 +83,7 @@ func (s *zerocopySender) Send(header []byte) error {
 		if n > 0 {
 			s.sizes[s.next] = n
 			s.next++
+			s.sent.Add(int64(n))
 			data = data[n:]
 		}
 		s.reap(fd)

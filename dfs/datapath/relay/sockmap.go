@@ -28,6 +28,7 @@ func (sockmapPath) About() datapath.Info {
 		Supported: sockmap.RelaySupported,
 		Proof:     []string{"relay_sockmap_redirected_bytes"},
 		Stages:    through(datapath.Work{TCP: 1}),
+		Watched:   []string{"relay_sockmap_copied_bytes"},
 	}
 }
 

@@ -62,6 +62,9 @@ func (e *endpoint) join(sockets *ebpf.Map) error {
 // it: from a full one the kernel turns away, and looks again a timer tick later.
 func (e *endpoint) joinTargets(targets *ebpf.Map) error {
 	err := e.control("enlarge the send buffer", func(fd int) error {
+		if size, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF); err != nil || size >= 2*HeldLimit {
+			return err
+		}
 		return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, HeldLimit) // the kernel doubles it
 	})
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
 	"waggle/dfs/datapath"
@@ -98,8 +99,10 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 		Commands: commands(),
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "congestion", Usage: "congestion control of this process's TCP connections, by the kernel's `NAME`; default: the machine's"},
+			&cli.StringFlag{Name: "socket-buffers", Usage: "`BYTES` of each buffer of TCP connections that carry data, or kernel to leave them to it", Value: humanize.IBytes(tcp.DataBuffer)},
+			&cli.BoolFlag{Name: "tcp-delay", Usage: "have the kernel hold small messages back (TCP_NODELAY off)"},
 		},
-		Before: func(c *cli.Context) error { return tcp.Use(tcp.Policy{Congestion: c.String("congestion")}) },
+		Before: useSockets,
 		Writer: stdout,
 		// A comma separates the levels of one --set.
 		DisableSliceFlagSeparator: true,
@@ -117,6 +120,22 @@ func newApp(stdout, stderr io.Writer) *cli.App {
 	prepare(app.Commands)
 	return app
 }
+
+// useSockets has this process's TCP connections be as the command line says.
+func useSockets(c *cli.Context) error {
+	p := tcp.Policy{Congestion: c.String("congestion"), Delay: c.Bool("tcp-delay"), BufferBytes: tcp.KernelBuffers}
+	if size := c.String("socket-buffers"); size != "kernel" {
+		n, err := humanize.ParseBytes(size)
+		if err != nil || n < minSocketBuffer || n > maxSocketBuffer {
+			return usagef("--socket-buffers %q: give kernel, or from %s to %s", size, humanize.IBytes(minSocketBuffer), humanize.IBytes(maxSocketBuffer))
+		}
+		p.BufferBytes = int(n)
+	}
+	return tcp.Use(p)
+}
+
+// Limits of a socket's buffer in bytes.
+const minSocketBuffer, maxSocketBuffer = 4 << 10, 1 << 30
 
 // prepare gives every command what all of them share.
 func prepare(list []*cli.Command) {

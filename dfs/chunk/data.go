@@ -16,6 +16,7 @@ import (
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/read"
 	"waggle/dfs/datapath/write"
+	"waggle/dfs/tcp"
 	"waggle/dfs/weaken"
 	"waggle/dfs/wire"
 )
@@ -27,7 +28,7 @@ const receiveBuffer = 8 << 10
 // acceptData serves each data connection in a goroutine.
 func (s *Server) acceptData() error {
 	for {
-		conn, err := s.data.AcceptTCP()
+		conn, err := tcp.Accept(s.data)
 		switch {
 		case s.stopping.Load():
 			return nil
@@ -99,7 +100,6 @@ type connection struct {
 
 // serveData answers the frames of one connection until it ends.
 func (s *Server) serveData(conn *net.TCPConn) {
-	s.enlargeSendBuffer(conn)
 	c := &connection{server: s, conn: conn, in: bufio.NewReaderSize(conn, receiveBuffer), extra: make([]byte, wire.MaxExtra)}
 	err := c.open()
 	for err == nil {
@@ -111,17 +111,6 @@ func (s *Server) serveData(conn *net.TCPConn) {
 	if err != io.EOF && !s.stopping.Load() {
 		s.Counters().Counter("chunk_broken_connections").Add(1)
 		s.warn("data connection closed", "peer", conn.RemoteAddr(), "reason", err)
-	}
-}
-
-// enlargeSendBuffer counts the connections that it can't be done for.
-func (s *Server) enlargeSendBuffer(conn *net.TCPConn) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return // the connection is gone, as its first use says
-	}
-	if wire.EnlargeSendBuffer(raw) != nil {
-		s.Counters().Counter("chunk_default_send_buffers").Add(1)
 	}
 }
 

@@ -131,7 +131,7 @@ func (s *Server) open() (err error) {
 	if s.identity, err = readIdentity(s.config.Directory); err != nil {
 		return err
 	}
-	if s.data, err = tcp.Listen(context.Background(), s.config.DataAddress); err != nil {
+	if s.data, err = tcp.ListenData(context.Background(), s.config.DataAddress); err != nil {
 		return fmt.Errorf("listen for data: %w", err)
 	}
 	if s.control, err = tcp.Listen(context.Background(), s.config.ControlAddress); err != nil {

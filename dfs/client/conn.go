@@ -185,26 +185,19 @@ func (p *pool) dial(ctx context.Context) (*dataConn, error) {
 	return conn, nil
 }
 
-// dialer returns what to dial the pool's connections with. Those that data is read
-// from have room for what is asked for ahead.
+// dialer returns what to dial the pool's connections with.
 func (p *pool) dialer() net.Dialer {
 	name, reads := strings.CutPrefix(p.key.path, string(datapath.Read)+"=")
 	if !reads {
-		return net.Dialer{Control: tcp.Control}
+		return net.Dialer{Control: tcp.ControlData}
 	}
 	dialer := read.Dialer(name)
-	control := dialer.Control
+	special := dialer.Control
 	dialer.Control = func(network, address string, conn syscall.RawConn) error {
-		if err := tcp.Control(network, address, conn); err != nil {
+		if err := tcp.ControlData(network, address, conn); err != nil || special == nil {
 			return err
 		}
-		if wire.EnlargeReceiveBuffer(conn) != nil {
-			p.servers.client.options.Counters.Counter("client_default_receive_buffers").Add(1)
-		}
-		if control == nil {
-			return nil
-		}
-		return control(network, address, conn)
+		return special(network, address, conn)
 	}
 	return dialer
 }

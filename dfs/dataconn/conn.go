@@ -75,7 +75,7 @@ func Dial(ctx context.Context, address, path string, o Options) (*Conn, error) {
 		o.ExtraBytes = wire.MaxExtra
 	}
 	if o.Dialer == nil {
-		o.Dialer = &net.Dialer{Control: tcp.Control}
+		o.Dialer = &net.Dialer{Control: tcp.ControlData}
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
@@ -83,6 +83,7 @@ func Dial(ctx context.Context, address, path string, o Options) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect to chunk server %s: %w", address, err)
 	}
+	tcp.Established(conn.(*net.TCPConn))
 	c := &Conn{TCPConn: conn.(*net.TCPConn), Reader: conn, lastID: rand.Uint64(), extra: make([]byte, o.ExtraBytes)}
 	if path == "" {
 		return c, nil

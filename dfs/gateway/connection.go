@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"waggle/dfs/datapath/relay"
+	"waggle/dfs/tcp"
 )
 
 // connection is a client's connection. Its reads begin with what was read too
@@ -62,7 +63,7 @@ const refusal = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-
 // accept gives each connection to the loop first.
 func (g *Gateway) accept() error {
 	for {
-		conn, err := g.listener.AcceptTCP()
+		conn, err := tcp.Accept(g.listener)
 		switch {
 		case g.ctx.Err() != nil:
 			return nil

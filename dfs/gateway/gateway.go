@@ -208,7 +208,7 @@ func New(config Config) (*Gateway, error) {
 }
 
 func (g *Gateway) listen() (err error) {
-	if g.listener, err = tcp.Listen(context.Background(), g.config.Address); err != nil {
+	if g.listener, err = tcp.ListenData(context.Background(), g.config.Address); err != nil {
 		return fmt.Errorf("serve HTTP on %q: %w", g.config.Address, err)
 	}
 	// Nobody else listens here, so nobody else uploads under this name, and what

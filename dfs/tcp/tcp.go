@@ -10,7 +10,7 @@
 // TCP_NODELAY on all of them: messages are written whole, so that nothing is gained
 // by waiting for more.
 //
-// The buffers of connections that carry data are in package wire.
+// Connections that carry data have larger buffers than the others (buffers.go).
 package tcp
 
 import (
@@ -30,6 +30,11 @@ type Policy struct {
 	// Congestion is the kernel's name of a congestion control; "" leaves the
 	// machine's default.
 	Congestion string
+	// BufferBytes is for the buffers of connections that carry data; 0 is DataBuffer.
+	BufferBytes int
+	// Delay has the kernel hold small messages back until the last one was
+	// acknowledged (TCP_NODELAY off).
+	Delay bool
 }
 
 var policy atomic.Pointer[Policy]
@@ -63,6 +68,7 @@ func (p Policy) Supported() error {
 	return p.apply(fd)
 }
 
+// apply sets what can be set before a connection is there.
 func (p Policy) apply(fd int) error {
 	if p.Congestion == "" {
 		return nil
@@ -88,10 +94,17 @@ func Control(_, _ string, conn syscall.RawConn) error {
 }
 
 // Listen listens on an address, "host:port". The sockets that it accepts inherit the
-// policy. It asks for plain TCP: Go's own listeners speak Multipath TCP where the
-// kernel has it, and the sockets that such a listener accepts refuse zero-copy sends.
+// policy, but for what Accept has to do. It asks for plain TCP: Go's own listeners speak
+// Multipath TCP where the kernel has it, and the sockets that such a listener accepts
+// refuse zero-copy sends.
 func Listen(ctx context.Context, address string) (*net.TCPListener, error) {
-	config := net.ListenConfig{Control: Control}
+	return listen(ctx, address, Control)
+}
+
+type control = func(network, address string, conn syscall.RawConn) error
+
+func listen(ctx context.Context, address string, set control) (*net.TCPListener, error) {
+	config := net.ListenConfig{Control: set}
 	config.SetMultipathTCP(false)
 	l, err := config.Listen(ctx, "tcp", address)
 	if err != nil {
@@ -100,18 +113,38 @@ func Listen(ctx context.Context, address string) (*net.TCPListener, error) {
 	return l.(*net.TCPListener), nil
 }
 
+// Accept waits for a connection.
+func Accept(l *net.TCPListener) (*net.TCPConn, error) {
+	conn, err := l.AcceptTCP()
+	if err != nil {
+		return nil, err
+	}
+	Established(conn)
+	return conn, nil
+}
+
 // Dial connects to an address, "host:port". A timeout of 0 leaves the limit to ctx.
 func Dial(ctx context.Context, address string, timeout time.Duration) (*net.TCPConn, error) {
-	dialer := net.Dialer{Timeout: timeout, Control: Control}
+	return dial(ctx, net.Dialer{Timeout: timeout, Control: Control}, address)
+}
+
+func dial(ctx context.Context, dialer net.Dialer, address string) (*net.TCPConn, error) {
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
 		return nil, err
 	}
+	Established(conn.(*net.TCPConn))
 	return conn.(*net.TCPConn), nil
 }
 
 // DialControl is Dial for grpc.WithContextDialer.
-func DialControl(ctx context.Context, address string) (net.Conn, error) {
-	dialer := net.Dialer{Control: Control}
-	return dialer.DialContext(ctx, "tcp", address)
+func DialControl(ctx context.Context, address string) (net.Conn, error) { return Dial(ctx, address, 0) }
+
+// Established applies what of the policy can only be set on a connection that is there,
+// because Go sets it before. Dial and Accept do so; whoever uses a net.Dialer of its own
+// with Control has to.
+func Established(conn *net.TCPConn) {
+	if current().Delay {
+		_ = conn.SetNoDelay(false) // fails on one that is gone, as its first use says
+	}
 }

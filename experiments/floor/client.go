@@ -7,11 +7,9 @@ import (
 	"io"
 	"net"
 	"os"
-	"syscall"
 	"time"
 
 	"waggle/dfs/tcp"
-	"waggle/dfs/wire"
 )
 
 // Conn is one connection to the floor control. It is used by one goroutine.
@@ -22,11 +20,7 @@ type Conn struct {
 
 // Dial connects to a server's TCP address.
 func Dial(ctx context.Context, address string) (*Conn, error) {
-	dialer := net.Dialer{Control: func(network, address string, conn syscall.RawConn) error {
-		_ = wire.EnlargeReceiveBuffer(conn) // or else as the kernel has it, as in the DFS
-		return tcp.Control(network, address, conn)
-	}}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+	conn, err := tcp.DialData(ctx, address)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the floor control: %w", err)
 	}

@@ -19,7 +19,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"waggle/dfs/tcp"
-	"waggle/dfs/wire"
 )
 
 // Server serves the floor control.
@@ -31,7 +30,7 @@ type Server struct {
 
 // Listen opens a server on free ports of ip. Its files are in dir.
 func Listen(ctx context.Context, ip netip.Addr, dir string) (*Server, error) {
-	listener, err := tcp.Listen(ctx, netip.AddrPortFrom(ip, 0).String())
+	listener, err := tcp.ListenData(ctx, netip.AddrPortFrom(ip, 0).String())
 	if err != nil {
 		return nil, fmt.Errorf("listen for the floor control: %w", err)
 	}
@@ -87,7 +86,7 @@ func (s *Server) Serve(ctx context.Context) error {
 
 func (s *Server) accept(ctx context.Context, group *errgroup.Group) error {
 	for {
-		conn, err := s.tcp.AcceptTCP()
+		conn, err := tcp.Accept(s.tcp)
 		if errors.Is(err, net.ErrClosed) {
 			return nil
 		}
@@ -133,11 +132,6 @@ type connection struct {
 }
 
 func (s *Server) serveConnection(conn *net.TCPConn) error {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return err
-	}
-	_ = wire.EnlargeSendBuffer(raw) // or else as the kernel has it, as in the DFS
 	// The reader's buffer holds a header; data is read past it.
 	c := connection{conn, bufio.NewReaderSize(conn, headerSize), s.dir, map[uint32]*os.File{}, make([]byte, maxLength)}
 	defer c.closeFiles()

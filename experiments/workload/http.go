@@ -28,7 +28,7 @@ func (s httpSystem) makeDirectories(context.Context, []string) error { return ni
 
 // connect opens a connection that lasts for all of a client's requests.
 func (s httpSystem) connect(ctx context.Context) (session, error) {
-	conn, err := tcp.Dial(ctx, s.address, 0)
+	conn, err := tcp.DialData(ctx, s.address)
 	if err != nil {
 		return nil, fmt.Errorf("connect for HTTP: %w", err)
 	}

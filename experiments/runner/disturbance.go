@@ -33,8 +33,8 @@ func disturbanceOf(p workload.Processors, timed float64, used map[string]float64
 	for _, seconds := range used {
 		foreign -= seconds
 	}
-	d := &results.Disturbance{StealSeconds: p.Steal, ForeignSeconds: max(0, foreign), Attempts: 1}
 	all := p.Window * float64(len(p.Idle))
+	d := &results.Disturbance{StealSeconds: min(p.Steal, all), ForeignSeconds: min(max(0, foreign), all), Attempts: 1}
 	switch {
 	case !results.WithinClockSlack(p.Window, timed):
 		// Then it is not known either what the trial cost.

@@ -3,6 +3,7 @@ package runner
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 
 	"waggle/bpf/faults"
@@ -75,6 +76,12 @@ func (s support) cell(p spec.Parameters) error {
 	}
 	if p.HasFaults() {
 		needs = append(needs, linkFaults)
+	}
+	if p.Ledger && s.ledger != nil {
+		return fmt.Errorf("ledger=true: %w", s.ledger)
+	}
+	if len(machineSettings(p)) > 0 && os.Geteuid() != 0 {
+		return fmt.Errorf("%w: only root may change a setting of the machine", datapath.ErrUnsupported)
 	}
 	for _, need := range needs {
 		if err := s.reasons[need]; err != nil {

@@ -5,6 +5,7 @@
 //   - order.go: which trial comes when; sequential.go: and whether at all.
 //   - paths.go: what this machine supports, and how a path proves it was taken.
 //   - congestion.go: the congestion control of all connections.
+//   - harmless.go: settings that nobody studies.
 //   - stage.go: the roles, kept up from trial to trial.
 //   - trial.go: one trial; measure.go, ledger.go: what it cost; proof.go: whether it
 //     went the way that it names; disturbance.go: what else the machine did.
@@ -373,5 +374,5 @@ func (r *run) close() error {
 	for len(r.stages) > 0 {
 		r.drop(r.stages[0])
 	}
-	return errors.Join(r.ledger.close(), r.owner.Close(), r.writer.Close())
+	return errors.Join(r.ledger.close(), r.owner.Hold(nil), r.owner.Close(), r.writer.Close())
 }

@@ -54,12 +54,13 @@ type stageKey struct {
 	gateway      bool // there is a host for it
 	gatewayApart bool // whose packets its own processors receive
 	congestion   string
+	harmless     spec.Harmless
 	revision     string
 }
 
 func keyOf(p spec.Parameters) stageKey {
 	k := stageKey{topology: p.Topology, chunkServers: p.ChunkServers, lookup: p.Lookup, mtu: p.MTUBytes, offload: p.Offload, xdpPass: p.XDPPass,
-		gateway: p.Workload == spec.HTTPGet, gatewayApart: p.Pin == spec.PinGateway, congestion: p.Congestion, revision: p.Revision}
+		gateway: p.Workload == spec.HTTPGet, gatewayApart: p.Pin == spec.PinGateway, congestion: p.Congestion, harmless: decidedAtStart(p), revision: p.Revision}
 	if p.HasFaults() {
 		k.faults = faults.Rule{Seed: 1, Drop: p.LossPercent / 100, Duplicate: p.DuplicatePercent / 100, Hold: p.ReorderPercent / 100}
 	}
@@ -109,7 +110,10 @@ func (r *run) openStage(k stageKey) (*stage, error) {
 	for i := range k.chunkServers {
 		hosts = append(hosts, chunkHost(i))
 	}
-	o := topology.Options{Kind: k.topology, Hosts: hosts, MTU: k.mtu, Offload: k.offload, XDPPass: k.xdpPass, Faults: k.faults}
+	if k.harmless.LinkReverse {
+		slices.Reverse(hosts)
+	}
+	o := topology.Options{Kind: k.topology, Hosts: hosts, MTU: k.mtu, Offload: k.offload, XDPPass: k.xdpPass, Faults: k.faults, Sysctls: k.sysctls()}
 	if k.lookup == "xdp" {
 		o.XDPFree = []string{roleMeta} // it brings its own program
 	}
@@ -152,6 +156,7 @@ func (s *stage) start(kind, host, name string, command []string) (*role, error) 
 		Log: filepath.Join(s.run.logs, name+".log"), Pipes: true,
 	}
 	s.holdCongestion(&c)
+	c.Env = append(c.Env, s.key.environment()...)
 	p, err := s.network.Host(host).Start(c)
 	if err != nil {
 		return nil, err

@@ -115,7 +115,10 @@ func (r *run) try(ctx context.Context, s *stage, t planned, record *results.Reco
 	if err := s.pin(t.pinOf()); err != nil {
 		return err
 	}
-	if err := r.setLedger(t.counted); err != nil {
+	if err := r.setLedger(t.counted || t.cell.Parameters.Ledger); err != nil {
+		return err
+	}
+	if err := r.owner.Hold(machineSettings(t.cell.Parameters)); err != nil {
 		return err
 	}
 	ctx, stopWatching := s.watch(ctx)

@@ -89,6 +89,8 @@ type Parameters struct {
 	// Congestion is the congestion control of all TCP connections, or one of
 	// CongestionAuto and CongestionMachine.
 	Congestion string
+	// Harmless holds what nobody studies, and what may move a result all the same.
+	Harmless
 	HitPercent int // of lookups: of names that were asked for before
 	// Revision is which of the run's programs the roles are started from; "" is
 	// the one that carries the run out.
@@ -154,6 +156,20 @@ var parameters = []parameter{
 		func(p *Parameters, n float64) { p.ReorderPercent = n }),
 	choice("pin", "processors that roles may use: any, clients and servers apart, all together on one, or the gateway apart from the rest", PinNone,
 		func(Paths) []string { return []string{PinNone, PinApart, PinTogether, PinGateway} }, func(p *Parameters, s string) { p.Pin = s }),
+	choice("buffers", "buffers of TCP connections that carry data: a size, or kernel to leave them to it", "4MiB",
+		func(Paths) []string { return []string{"4MiB", "1MiB", "256KiB", "kernel"} }, func(p *Parameters, s string) { p.Buffers = s }),
+	{name: "nodelay", what: "whether TCP sends small messages at once (TCP_NODELAY)", fallback: true,
+		parse: parseBool("nodelay"), set: func(p *Parameters, level any) { p.Delay = !level.(bool) }},
+	choice("autocorking", "whether TCP holds small messages back while others are on their way (sysctl tcp_autocorking)", SettingAsIs,
+		func(Paths) []string { return []string{SettingAsIs, "on", "off"} }, func(p *Parameters, s string) { p.Autocorking = s }),
+	choice("huge_pages", "transparent huge pages of the machine", SettingAsIs,
+		func(Paths) []string { return []string{SettingAsIs, "always", "madvise", "never"} }, func(p *Parameters, s string) { p.HugePages = s }),
+	count("gomaxprocs", "processors that Go uses in each role; 0 is all", 0, 1024, 0, func(p *Parameters, n int) { p.GOMAXPROCS = n }),
+	count("environment_bytes", "how much longer the environment of roles is made", 0, 100_000, 0, func(p *Parameters, n int) { p.EnvironmentBytes = n }),
+	choice("link_order", "in which order hosts are linked and get their addresses (topology hosts)", LinkForward,
+		func(Paths) []string { return []string{LinkForward, LinkReverse} }, func(p *Parameters, s string) { p.LinkReverse = s == LinkReverse }),
+	{name: "ledger", what: "whether copies are counted while time is taken", fallback: false,
+		parse: parseBool("ledger"), set: func(p *Parameters, level any) { p.Ledger = level.(bool) }},
 	choice("congestion", "congestion control of all TCP connections", CongestionAuto,
 		func(Paths) []string { return []string{CongestionAuto, CongestionMachine, "cubic", "reno", "bbr"} },
 		func(p *Parameters, s string) { p.Congestion = s }),
@@ -305,6 +321,9 @@ func (p Parameters) check() error {
 	}
 	if p.Read == "afxdp" && p.XDPPass {
 		return errors.New("read=afxdp brings its own XDP program, for which xdp_pass=true leaves no room on the client's link")
+	}
+	if p.LinkReverse && p.Topology != Hosts {
+		return fmt.Errorf("link_order=%s is for topology=%s", LinkReverse, Hosts)
 	}
 	if p.HitPercent != 100 && (p.Workload != Lookup || p.Lookup == Floor) {
 		return fmt.Errorf("hit_percent=%d goes with workload %s of the file system only", p.HitPercent, Lookup)

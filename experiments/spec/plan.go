@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"waggle/results"
@@ -29,11 +28,7 @@ func ParseOverride(text string, paths Paths) (Override, error) {
 	}
 	o := Override{Name: name}
 	for _, s := range strings.Split(list, ",") {
-		var raw any = s
-		if n, err := strconv.ParseFloat(s, 64); err == nil {
-			raw = n
-		}
-		level, err := q.parse(raw, paths)
+		level, err := q.parse(rawLevel(s), paths)
 		if err != nil {
 			return Override{}, fmt.Errorf("--set %q: %w", text, err)
 		}
@@ -71,7 +66,7 @@ type Plan struct {
 // Places says whether the experiment chooses where roles run itself.
 func (p *Plan) Places() bool {
 	_, fixed := p.Experiment.Fixed["pin"]
-	return fixed || slices.ContainsFunc(p.Factors, func(f results.Factor) bool { return f.Name == "pin" })
+	return fixed || slices.ContainsFunc(p.Factors, setsPlacement)
 }
 
 // figureMetrics are the metrics that figures show, by their kind.

@@ -41,6 +41,9 @@ func (n *Network) openHosts(o Options) error {
 	if err := n.steer(bridge, o.Receiving[""]); err != nil {
 		return err
 	}
+	if err := set(bridge, o.Sysctls); err != nil {
+		return err
+	}
 	if err := onThread(bridge, func() error { return makeBridge(o.MTU) }); err != nil {
 		return fmt.Errorf("make the bridge: %w", err)
 	}
@@ -51,6 +54,9 @@ func (n *Network) openHosts(o Options) error {
 		}
 		n.hosts[name] = &Host{name, address4(i + 2), t, n.owner}
 		if err := n.steer(t, o.Receiving[name]); err != nil {
+			return err
+		}
+		if err := set(t, o.Sysctls); err != nil {
 			return err
 		}
 		if err := n.link(t, i+2, o); err != nil {
@@ -75,6 +81,18 @@ func (n *Network) openHosts(o Options) error {
 		}
 	}
 	return nil
+}
+
+// set makes settings of the thread's namespace.
+func set(t *thread, sysctls map[string]string) error {
+	return onThread(t, func() error {
+		for name, value := range sysctls {
+			if err := os.WriteFile("/proc/sys/"+name, []byte(value), 0); err != nil {
+				return fmt.Errorf("set %s of a network namespace: %w", name, err)
+			}
+		}
+		return nil
+	})
 }
 
 // steer has the processors receive what arrives at interfaces that are yet to be

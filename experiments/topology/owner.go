@@ -12,8 +12,8 @@ import (
 )
 
 // Owner is what holds everything of one run that the kernel would leave behind
-// if this process were killed: a cgroup with one below it for each role, and a
-// scratch directory. While it is held its lock file is locked; a lock file that
+// if this process were killed: a cgroup with one below it for each role, a scratch
+// directory, and settings of the machine that it has changed. While it is held its lock file is locked; a lock file that
 // is not locked belongs to nobody, and Sweep removes what it names.
 type Owner struct {
 	Run string
@@ -22,6 +22,7 @@ type Owner struct {
 	// cgroup is the run's cgroup, or "" where we may not make one.
 	cgroup string
 	lock   *os.File
+	held   holding
 }
 
 // claim is what a lock file says.
@@ -107,6 +108,7 @@ func (o *Owner) Close() error {
 		err = os.Remove(o.lock.Name())
 	}
 	o.lock.Close()
+	o.held = nil
 	if err != nil {
 		return fmt.Errorf("clean up after run %s: %w", o.Run, err)
 	}
@@ -205,6 +207,9 @@ func readClaim(f *os.File) (c claim, whole bool) {
 }
 
 func (c claim) remove() error {
+	if err := restore(filepath.Join(c.Scratch, heldFile)); err != nil {
+		return err
+	}
 	if c.Cgroup != "" {
 		if err := removeCgroup(c.Cgroup); err != nil {
 			return err

@@ -44,6 +44,10 @@ type Options struct {
 	// segmentation, GRO and transmit checksums. Kind `local` has no links.
 	MTU     int
 	Offload bool
+	// Sysctls are settings of each namespace of the network, by their files below
+	// /proc/sys, set before anything is in it. Kind `local` has no namespaces of its
+	// own; for the machine's see Owner.Hold.
+	Sysctls map[string]string
 	// XDPPass puts an XDP program that passes everything on both ends of every
 	// link: with one at the other end a veth can receive what XDP sends back, and
 	// links that are compared must be alike. The own end of the hosts in XDPFree is

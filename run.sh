@@ -31,14 +31,16 @@ build() {
 }
 
 sweep() {
-	local effort=$1 out status=0
+	local effort=$1 out status=0 budget=()
+	# Time that is left goes to comparisons that are not decided yet.
+	[ "$effort" != quick ] || budget=(--budget 4m)
 	out=results/local/$(date +%Y%m%d-%H%M%S)
 	say "build"
 	build
 	say "check the machine"
 	bin/waggle doctor
 	say "sweep (effort $effort)"
-	bin/waggle run all --effort "$effort" --out "$out" || status=$?
+	bin/waggle run all --effort "$effort" --out "$out" "${budget[@]}" || status=$?
 	if [ -f "$out/report.html" ]; then
 		say "done: open $out/report.html (or read $out/summary.md)"
 	fi

@@ -11,6 +11,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 
 	"waggle/experiments/spec"
@@ -41,6 +42,24 @@ func namesIn(dir string) (names []string) {
 		}
 	}
 	return names
+}
+
+// Sets are several experiments under one name.
+var sets = map[string][]string{
+	// Those that the published claims are about.
+	"claims-all": {"read-path", "lookup-path", "write-path", "relay-path", "netperf-fair", "copies"},
+}
+
+// Set names the experiments that a name stands for: all of them, those of a set, or the
+// one that has the name.
+func Set(name string) []string {
+	if name == "all" {
+		return Names()
+	}
+	if set, ok := sets[name]; ok {
+		return slices.Clone(set)
+	}
+	return []string{name}
 }
 
 // Load reads an experiment: one of Names, or the path of a file, which has a

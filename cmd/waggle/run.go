@@ -34,7 +34,7 @@ func runCommand() *cli.Command {
 		Name:      "run",
 		Usage:     "run experiments",
 		ArgsUsage: "[EXPERIMENT...]",
-		Description: "An experiment is named, a file, or `all`. --list shows those that come with waggle,\n" +
+		Description: "An experiment is named, a file, `all`, or `claims-all`: those that published claims are about. --list shows those that come with waggle,\n" +
 			"--dry-run the cells that would be run and how long that takes. `--resume --out DIR` alone goes on with an\n" +
 			"interrupted run as it was begun; what is given beside must be what it was begun with.",
 		Flags: []cli.Flag{
@@ -201,11 +201,12 @@ func loadExperiments(names []string, known spec.Paths) (list []*spec.Experiment,
 	if len(names) == 0 {
 		return nil, usagef("name an experiment, a file, or `all`; `waggle run --list` lists experiments")
 	}
-	if len(names) == 1 && names[0] == "all" {
-		names = experiments.Names()
+	var wanted []string
+	for _, name := range names {
+		wanted = append(wanted, experiments.Set(name)...)
 	}
 	seen := map[string]bool{}
-	for _, name := range names {
+	for _, name := range wanted {
 		e, err := experiments.Load(name, known)
 		if err != nil {
 			return nil, usagef("%v", err)

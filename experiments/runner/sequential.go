@@ -17,8 +17,12 @@ import (
 // most.
 const openRepetitions = 3
 
-// sequence makes the plan of an experiment sequential.
+// sequence makes the plan of an experiment sequential, if the experiment says what it
+// has to decide; otherwise it returns nil.
 func sequence(p *spec.Plan, placements []string, budget time.Duration) *results.Sequential {
+	if len(p.Experiment.Questions) == 0 {
+		return nil
+	}
 	turns := max(1, len(placements))
 	if p.Places() {
 		turns = 1
@@ -27,7 +31,7 @@ func sequence(p *spec.Plan, placements []string, budget time.Duration) *results.
 	most = (most + turns - 1) / turns * turns
 	looks := stats.PlanLooks(most, turns)
 	p.Trial.Repetitions = most
-	return &results.Sequential{Looks: looks, Spent: stats.Spend(looks), Questions: p.Questions(), BudgetSeconds: budget.Seconds()}
+	return &results.Sequential{Looks: looks, Spent: stats.Spend(looks), Questions: p.Experiment.Questions, BudgetSeconds: budget.Seconds()}
 }
 
 // looking decides, as a run goes on, which of the trials that were planned are still

@@ -69,26 +69,6 @@ func (p *Plan) Places() bool {
 	return fixed || slices.ContainsFunc(p.Factors, setsPlacement)
 }
 
-// figureMetrics are the metrics that figures show, by their kind.
-var figureMetrics = map[string]string{
-	"throughput": results.Throughput, "operations": results.OperationRate, "scaling": results.OperationRate,
-	"latency": results.LatencyP50, "cpu": results.CPUPerGB, "cpu-per-operation": results.CPUPerOperation,
-}
-
-// Questions are what a run with a budget has to decide: those that the experiment
-// names, or else those of its first figure that compares with a baseline.
-func (p *Plan) Questions() []results.SequentialQuestion {
-	if len(p.Experiment.Questions) > 0 {
-		return p.Experiment.Questions
-	}
-	for _, f := range p.Experiment.Figures {
-		if metric := figureMetrics[f.Kind]; metric != "" && f.Baseline != "" {
-			return []results.SequentialQuestion{{Metric: metric, Factor: f.Series, Baseline: f.Baseline}}
-		}
-	}
-	return nil
-}
-
 // Cell is one combination of factor levels.
 type Cell struct {
 	Levels     results.Cell

@@ -196,13 +196,13 @@ func TestPublishedClaimsParseAndSaySoWherePathsDoNotExist(t *testing.T) {
 	require.NoError(t, err)
 	empty := &results.Run{}
 	outcomes := c.Judge(empty)
-	require.Len(t, outcomes, 12)
+	require.Len(t, outcomes, 15)
 	for _, o := range outcomes {
 		assert.Equal(t, NotTestable, o.Verdict, o.ID)
 		assert.NotEmpty(t, o.Reason, o.ID)
 	}
 	text := Text(outcomes)
-	assert.Contains(t, text, "0 reproduced, 0 not reproduced, 12 not testable here")
+	assert.Contains(t, text, "0 reproduced, 0 not reproduced, 15 not testable here")
 	assert.Contains(t, text, "the data path mount=passthrough doesn't exist yet")
 	assert.Contains(t, text, "so that it is simulated, from the costs")
 }

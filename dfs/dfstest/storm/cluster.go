@@ -85,7 +85,7 @@ func (c *cluster) machines() []*machine { return append([]*machine{c.meta}, c.ch
 // dial makes a client that reaches the metadata server at one of its addresses.
 func (c *cluster) dial(address int) (*client.Client, error) {
 	return client.Dial(context.Background(), c.network.address(address).String()+":"+metaPort, client.Options{
-		Name: fmt.Sprint("storm-", address), ChunkSize: wire.MinChunkSize, Patience: 4 * time.Second, LeaseWait: 2 * time.Second, DialPatience: 30 * time.Second,
+		Name: fmt.Sprint("storm-", address), ChunkSize: wire.MinChunkSize, Patience: 4 * time.Second, LeaseWait: 2 * time.Second, LeaseIdle: 100 * time.Millisecond, DialPatience: 30 * time.Second,
 	})
 }
 

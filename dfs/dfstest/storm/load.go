@@ -305,12 +305,13 @@ func (u *user) createSlowly(stop context.Context) {
 	}
 	for rest := content; len(rest) > 0 && err == nil; {
 		n := min(len(rest), 1+u.random.IntN(80<<10))
-		_, err = f.Write(rest[:n])
-		if err == nil && u.random.IntN(2) == 0 {
+		// Acknowledged by the chunk servers, and the metadata server does not know.
+		_, err = f.WriteAt(rest[:n], int64(len(content)-len(rest)))
+		if err == nil && u.random.IntN(3) == 0 {
 			err = f.Sync()
 		}
 		rest = rest[n:]
-		u.wait(stop, 400)
+		u.wait(stop, 600)
 	}
 	err = errors.Join(err, f.Close())
 	u.count("make slowly", err)

@@ -151,8 +151,8 @@ var (
 // storm has storms over a program until one finds the mutation, and says how.
 func (m *mutation) storm(t *testing.T, program string, seed uint64) (caught bool, by string) {
 	began := time.Now()
-	run := exec.CommandContext(t.Context(), program, "-test.run", "^(TestStorm|TestPowerLoss)$", "-test.failfast", "-test.timeout", "0",
-		"-storms", strconv.Itoa(*mutationSeeds), "-seed", strconv.FormatUint(seed, 10), "-clusters", strconv.Itoa(*clusterCount), "-heal", "15s")
+	run := exec.CommandContext(t.Context(), program, "-test.run", "^TestStorm$", "-test.failfast", "-test.timeout", "0",
+		"-storms", strconv.Itoa(*mutationSeeds), "-seed", strconv.FormatUint(seed, 10), "-clusters", strconv.Itoa(*clusterCount), "-heal", "20s")
 	run.Env = append(os.Environ(), "WAGGLE_WEAKEN="+m.name)
 	out, err := run.CombinedOutput()
 	took := time.Since(began).Round(time.Second)

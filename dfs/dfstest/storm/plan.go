@@ -41,6 +41,7 @@ var makers = []struct {
 	make   func(*planner)
 }{
 	{4, (*planner).cutClient},
+	{3, (*planner).loseAnswers},
 	{2, (*planner).cutServers},
 	{2, (*planner).isolate},
 	{3, (*planner).noise},
@@ -206,6 +207,34 @@ func (p *planner) pair() (a, b side, what string) {
 		return clientSide, machineSide(y), "the clients and " + machineName(y)
 	}
 	return machineSide(x), machineSide(y), machineName(x) + " and " + machineName(y)
+}
+
+// loseAnswers has the metadata server carry out what clients ask for, and die before
+// they hear of it.
+func (p *planner) loseAnswers() {
+	if p.busy[0] {
+		return
+	}
+	p.busy[0] = true
+	begin := p.at()
+	died := begin + p.between(20, 150)
+	// Events of one moment happen in this order: what is lost stays lost.
+	p.add(died, func(s *storm) error { s.cluster.meta.kill(); return s.cluster.meta.start() }, "kill and start the metadata server")
+	for i := range clients {
+		p.cut(aliasSide(i), clientSide, begin, died, fmt.Sprintf("cut from the metadata server to client %d", i))
+	}
+}
+
+// cut lets nothing through in one direction.
+func (p *planner) cut(from, to side, begin, end time.Duration, what string) {
+	p.add(begin, func(s *storm) error {
+		a, b := from(s), to(s)
+		return s.cluster.network.injector(way{a, b}).Set(faults.Rule{From: a, To: b, Cut: true})
+	}, "%s", what)
+	p.add(end, func(s *storm) error {
+		a, b := from(s), to(s)
+		return s.cluster.network.injector(way{a, b}).Clear(a, b)
+	}, "no more %s", what)
 }
 
 func (p *planner) cutServers() {

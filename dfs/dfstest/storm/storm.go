@@ -54,8 +54,7 @@ var healTime = time.Minute
 // error is about what could not be carried out.
 func (c *cluster) run(p *plan) (*storm, error) {
 	s := &storm{load: newLoad(c, p.seed), plan: p}
-	ctx, cancel := context.WithTimeout(context.Background(), 2*healTime)
-	defer cancel()
+	ctx := context.Background()
 	if err := c.awaitAlive(ctx); err != nil {
 		return s, fmt.Errorf("before the storm: %w", err)
 	}
@@ -171,6 +170,8 @@ func (c *cluster) healNetwork() error {
 
 // awaitAlive waits until all chunk servers are.
 func (c *cluster) awaitAlive(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, healTime)
+	defer cancel()
 	for {
 		state, err := c.watcher.Cluster(ctx)
 		alive := 0

@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"os"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -210,4 +211,56 @@ func TestAWriteNeedsAsManyReplicasAsIsSet(t *testing.T) {
 		}
 	}
 	require.NoError(t, fail(l.Location.Replicas[2]))
+}
+
+// What was settled was durable on every replica: a disk that has lost it is not
+// believed, and where all have, nobody gets less without an error.
+func TestAChunkIsNeverSettledAtLess(t *testing.T) {
+	u, hosts := cluster(t, 2)
+	inode, id := u.store("/f", "short")
+	var before [2][2][]byte
+	for i, h := range hosts {
+		before[i][0], before[i][1] = h.synced(id)
+	}
+	l := u.lease(inode, 0)
+	l.writeAll("much longer")
+	u.must(&control.SetSize{Node: node("/f"), Size: 11, GrowOnly: true})
+	require.NoError(t, l.release(true))
+	goBack := func(i int) {
+		hosts[i].stop()
+		data, sums := hosts[i].files(id)
+		require.NoError(t, os.WriteFile(data, before[i][0], 0o644))
+		require.NoError(t, os.WriteFile(sums, before[i][1], 0o644))
+	}
+	other := hosts[1]
+	other.stop()
+	goBack(0)
+	hosts[0].start()
+	_, err := u.tryLease(inode, 0)
+	require.Equal(t, "Unavailable", outcome(err), "the other one has it")
+	other.start()
+	eventually(t, "both have it", func() bool { return u.has("/f", 2, "much longer") })
+
+	for i := range hosts {
+		goBack(i)
+	}
+	for _, h := range hosts {
+		h.start()
+	}
+	_, err = u.tryLease(inode, 0)
+	require.Equal(t, "DataLoss", outcome(err))
+	l.Location = u.mustWalk("/f").Location
+	for _, r := range l.Location.Replicas {
+		a, _ := exchange(t, r.Address, wire.Frame{Type: wire.FrameRead, Chunk: id, Epoch: l.Location.Epoch, Sequence: l.Location.Length, Length: 11}, nil)
+		require.NotEqual(t, wire.StatusOK, a.Status)
+	}
+	u.must(&control.SetSize{Node: node("/f"), Size: 0})
+	u.store("/g", "goes on")
+}
+
+func (u *user) mustWalk(name string) *control.WalkReply {
+	index := uint32(0)
+	reply, err := u.meta.Walk(u.t.Context(), &control.WalkRequest{Session: u.session, Node: node(name), ChunkIndex: &index})
+	require.NoError(u.t, err)
+	return reply
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"waggle/dfs/chunk/replica"
+	"waggle/dfs/dataconn"
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/write"
 	"waggle/dfs/wire"
@@ -204,6 +205,13 @@ func (w *writes) answerWaiting() {
 // went wrong here comes first.
 func (w *writes) chainEnded(a *wire.Frame, err error) {
 	if err == nil || a.Status != wire.StatusOK {
+		return
+	}
+	switch status := dataconn.StatusOf(err); status {
+	case wire.StatusStaleEpoch, wire.StatusOutOfOrder:
+		// The server has not failed: the chunk has another epoch there, or lacks what is
+		// before this write. The writer has to ask for the lease again.
+		a.Status, a.Extra = status, []byte(oneLine(err))
 		return
 	}
 	a.Status, a.Sequence, a.Extra = wire.StatusChainBroken, 1, []byte(oneLine(err))

@@ -445,13 +445,13 @@ func (w *chunkWriter) leaveReplica(ctx context.Context, position int, cause erro
 	before := w.session
 	reply, err := call(ctx, w.c, func(ctx context.Context, s *session) (*control.LeaseReply, error) {
 		if s != before {
-			return nil, status.Error(codes.Aborted, ErrLeaseLost.Error())
+			return nil, status.Error(codes.Aborted, errSessionEnded.Error())
 		}
 		return w.c.control.ReportFailure(ctx, &control.FailureRequest{
 			Session: s.id, Inode: w.key.inode, Index: w.key.index, Epoch: w.location.Epoch, Servers: []uint32{failed.Server}}, wait)
 	})
-	if isErrno(err, syscall.ESTALE) {
-		err = ErrLeaseLost
+	if isErrno(err, syscall.ESTALE) || w.c.session.Load() != before {
+		return w.acquire(ctx) // the lease is another one by now
 	}
 	if err != nil {
 		return fmt.Errorf("write chunk %d without server %d, which failed (%w): %w", w.location.Chunk, failed.Server, cause, err)

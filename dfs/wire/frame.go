@@ -82,10 +82,12 @@ const (
 	// StatusNotFound: this server has no replica of the chunk.
 	StatusNotFound
 	// StatusStaleEpoch: the request's epoch is not the replica's (or is newer
-	// than it, for a read); the answer's Epoch is.
+	// than it, for a read); the answer's Epoch is. To a write also where this holds for a
+	// replica further down the chain, which has not failed.
 	StatusStaleEpoch
 	// StatusOutOfOrder: Sequence is neither the next nor one already applied;
-	// the answer's Sequence is the last one applied.
+	// the answer's Sequence is the last one applied. As StatusStaleEpoch, it may be said of
+	// a replica further down the chain.
 	StatusOutOfOrder
 	// StatusCorrupt: a block does not match its checksum; the answer's Offset
 	// is the block's.

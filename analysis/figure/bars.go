@@ -48,6 +48,9 @@ func (r barRow) end() float64 {
 	}
 	if r.total != nil {
 		sum = max(sum, r.total.High)
+		for _, p := range r.total.ByPlacement {
+			sum = max(sum, p.High)
+		}
 	}
 	return sum
 }
@@ -139,6 +142,9 @@ func dotPlot(rows []barRow, q quantity, width vg.Length, limits ...float64) (*pl
 	for _, r := range rows {
 		if r.total != nil {
 			values = append(values, r.total.Low, r.total.Median, r.total.High)
+			for _, p := range r.total.ByPlacement {
+				values = append(values, p.Low, p.High)
+			}
 			drawn = true
 		}
 	}
@@ -245,6 +251,10 @@ func (b *barPlotter) drawTotal(canvas draw.Canvas, r barRow, toX func(float64) v
 	if r.dot != nil {
 		sty = *r.dot
 	}
+	if r.dot != nil && placementsApart(r.total.ByPlacement) {
+		b.drawPlacements(canvas, r, toX, y)
+		return
+	}
 	low, high := toX(b.x.at(r.total.Low)), toX(b.x.at(r.total.High))
 	bar := draw.LineStyle{Color: sty.colour, Width: 0.7}
 	if high > low {
@@ -253,6 +263,51 @@ func (b *barPlotter) drawTotal(canvas draw.Canvas, r barRow, toX func(float64) v
 		canvas.StrokeLine2(bar, high, y-1.5, high, y+1.5)
 	}
 	canvas.DrawGlyphNoClip(sty.glyph(), vg.Point{X: toX(b.x.at(r.total.Median)), Y: y})
+}
+
+// placementMarkers tell the placements of the roles apart.
+var placementMarkers = map[string]draw.GlyphDrawer{
+	results.PlacementApart: draw.SquareGlyph{}, results.PlacementTogether: draw.TriangleGlyph{}, results.PlacementFree: draw.RingGlyph{},
+}
+
+const placementsCaption = "Where placements differ, each is shown: square apart, triangle together, ring free; the number is their geometric mean."
+
+// placementsApart reports that two placements' intervals don't overlap: what is
+// between them was then measured by nobody.
+func placementsApart(placements []stats.PlacementSummary) bool {
+	for i, p := range placements {
+		for _, q := range placements[:i] {
+			if p.Low > q.High || q.Low > p.High {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// showsPlacements reports that some group's placements are drawn one by one.
+func (s *selection) showsPlacements(metrics []results.Metric) bool {
+	for _, g := range s.groups {
+		for _, m := range metrics {
+			if sample := g.Sample(m); len(sample) > 0 && placementsApart(stats.Summarize(sample).ByPlacement) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// drawPlacements draws a row's median in each placement, one above the other.
+func (b *barPlotter) drawPlacements(canvas draw.Canvas, r barRow, toX func(float64) vg.Length, y vg.Length) {
+	const apart = 2.6
+	for i, p := range r.total.ByPlacement {
+		at := y + vg.Length(float64(len(r.total.ByPlacement)-1)/2-float64(i))*apart
+		low, high := toX(b.x.at(p.Low)), toX(b.x.at(p.High))
+		if high > low {
+			canvas.StrokeLine2(draw.LineStyle{Color: r.dot.colour, Width: .6}, low, at, high, at)
+		}
+		canvas.DrawGlyphNoClip(draw.GlyphStyle{Color: r.dot.colour, Radius: 1.5, Shape: placementMarkers[p.Placement]}, vg.Point{X: toX(b.x.at(p.Median)), Y: at})
+	}
 }
 
 // barsApart draws a panel at one place on the x axis a plot, each with a scale of
@@ -345,6 +400,9 @@ func dotChart(s *selection, axis horizontal, names ...string) (*chart, error) {
 		return nil, ErrNoData
 	}
 	c.caption = s.unplaced(axis, c.metrics)
+	if s.showsPlacements(c.metrics) {
+		c.caption = append(c.caption, placementsCaption)
+	}
 	c.alt = altText(s, "Dots with error bars", c.metrics)
 	return c, nil
 }

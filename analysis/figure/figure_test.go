@@ -494,3 +494,27 @@ func TestTornadoNamesWhatMovesMoreThanThePath(t *testing.T) {
 	}
 	t.Fatal("there is no tornado")
 }
+
+// Values of placements that differ are two heaps: each is drawn, and no interval
+// between them.
+func TestPlacementsThatDifferAreDrawnOneByOne(t *testing.T) {
+	var records []results.Record
+	for _, path := range []string{"copy", "sendfile"} {
+		values := []float64{}
+		for i := range 18 {
+			values = append(values, 1e9*[]float64{1, .5, .8}[i%3]*(1+.01*float64(i%5)))
+		}
+		for i, r := range throughputs(results.Cell{"read": path, "size_bytes": 4096.0}, values...) {
+			r.Placement = results.Placements()[i%3]
+			records = append(records, r)
+		}
+	}
+	f, err := one(t, bySize, nil, records...)
+	require.NoError(t, err)
+	f.Name = "placements"
+	require.NoError(t, WriteAll(pictures(t), []*Figure{f}))
+	checkText(t, f)
+	svg, err := f.SVG()
+	require.NoError(t, err)
+	require.Contains(t, string(svg), "Where placements differ, each is shown")
+}

@@ -61,6 +61,9 @@ func checkRanges(flags []cli.Flag) {
 	for _, flag := range flags {
 		switch f := flag.(type) {
 		case *cli.DurationFlag:
+			if f.Action != nil { // it has a range of its own
+				continue
+			}
 			zero := f.Value == 0
 			f.Action = func(_ *cli.Context, v time.Duration) error {
 				if v > maxTime {

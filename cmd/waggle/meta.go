@@ -25,6 +25,12 @@ func metaCommand() *cli.Command {
 			&cli.DurationFlag{Name: "repair-delay", Value: 15 * time.Second, Usage: "give a dead chunk server `TIME` to come back before its replicas are made anew"},
 			&cli.Float64Flag{Name: "repairs-per-second", Value: 20, Usage: "mend at most `N` chunks a second"},
 			&cli.IntFlag{Name: "min-replicas", Value: 1, Usage: "acknowledge a write when at least `N` replicas have it (a file of a lower replication: all of its own)"},
+			&cli.Float64Flag{Name: "moves-per-second", Value: 2, Usage: "move at most `N` chunks a second off servers that are drained or full"},
+			&cli.DurationFlag{Name: "trash-time", Value: 10 * time.Minute, Usage: "keep removed files for `TIME`, unless disks are nearly full; 0 keeps none",
+				Action: func(_ *cli.Context, t time.Duration) error {
+					return checkRange("trash-time", t, t >= 0 && t <= maxTime, true)
+				}},
+			&cli.IntFlag{Name: "trash-files", Value: 100_000, Usage: "keep at most `N` removed files"},
 			&cli.DurationFlag{Name: "session-time", Value: 20 * time.Second, Usage: "end a session that was not kept alive for `TIME`"},
 			&cli.StringFlag{Name: "chunk-size", Value: "16MiB", Usage: "cut files into chunks of `BYTES` unless their maker says otherwise"},
 			&cli.StringFlag{Name: "cache", Value: "256MiB", Usage: "use `BYTES` for caches"},
@@ -54,7 +60,8 @@ func runMeta(c *cli.Context) error {
 			Directory: c.Path("dir"), Control: c.String("address"), Lookup: c.String("lookup-address"),
 			LookupPath: c.String("lookup"), LookupWorkers: c.Int("lookup-workers"),
 			Heartbeat: c.Duration("heartbeat"), RepairDelay: c.Duration("repair-delay"), RepairsPerSecond: c.Float64("repairs-per-second"),
-			MinReplicas: c.Int("min-replicas"),
+			MinReplicas:    c.Int("min-replicas"),
+			MovesPerSecond: c.Float64("moves-per-second"), TrashTime: c.Duration("trash-time"), TrashFiles: c.Int("trash-files"),
 			SessionTime: c.Duration("session-time"), ChunkSize: uint32(sizes["chunk-size"]), CacheBytes: int64(sizes["cache"]),
 			Version: version(),
 		})

@@ -29,11 +29,14 @@ func (s *Server) copyFrom(ctx context.Context, q *control.CopyRequest) (replica.
 		return replica.State{}, err
 	}
 	defer source.close()
+	if q.SourceChunk != 0 && len(q.OnlyBlocks) > 0 {
+		return replica.State{}, fmt.Errorf("blocks of another chunk: %w", replica.ErrInvalid)
+	}
 	if len(q.OnlyBlocks) > 0 {
 		return s.repairBlocks(source, q)
 	}
 	state := source.state
-	state.Epoch, state.Torn, state.Doubtful = q.Epoch, false, false
+	state.Chunk, state.Epoch, state.Torn, state.Doubtful = q.Chunk, q.Epoch, false, false
 	local, err := s.store.Get(q.Chunk)
 	if errors.Is(err, replica.ErrNotFound) {
 		return state, s.copyWhole(source, nil, state)
@@ -138,7 +141,11 @@ func sourceChecksums(ctx context.Context, q *control.CopyRequest) (replica.State
 		return state, nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	defer conn.Close()
-	stream, err := control.NewChunkClient(conn).Checksums(ctx, &control.ReplicaEpoch{Chunk: q.Chunk})
+	chunk := q.SourceChunk
+	if chunk == 0 {
+		chunk = q.Chunk
+	}
+	stream, err := control.NewChunkClient(conn).Checksums(ctx, &control.ReplicaEpoch{Chunk: chunk})
 	if err != nil {
 		return state, nil, err
 	}
@@ -154,7 +161,7 @@ func sourceChecksums(ctx context.Context, q *control.CopyRequest) (replica.State
 		if sums = append(sums, m.Checksums...); len(sums) > 4*wire.MaxChunkSize/wire.BlockSize {
 			return state, nil, fmt.Errorf("%w: %d bytes of checksums", wire.ErrMalformed, len(sums))
 		}
-		state = replica.State{Chunk: q.Chunk, Epoch: m.State.GetEpoch(), Sequence: m.State.GetSequence(),
+		state = replica.State{Chunk: chunk, Epoch: m.State.GetEpoch(), Sequence: m.State.GetSequence(),
 			Length: m.State.GetLength(), Torn: m.State.GetTorn()}
 	}
 	if blocks := (state.Length + wire.BlockSize - 1) / wire.BlockSize; uint64(len(sums)) != 4*blocks {

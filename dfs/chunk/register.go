@@ -145,14 +145,18 @@ type terms struct{ every, lease time.Duration }
 // before that until the answer nothing is served.
 func (s *Server) register(ctx context.Context, meta control.MetaClient) (terms, error) {
 	s.lease.close()
+	var err error
+	if s.identity, err = s.identity.withNonce(s.config.Directory); err != nil {
+		return terms{}, err
+	}
 	call, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	reply, err := meta.Register(call, &control.RegisterRequest{Cluster: s.identity.Cluster, Server: s.identity.Server,
+	reply, err := meta.Register(call, &control.RegisterRequest{Cluster: s.identity.Cluster, Server: s.identity.Server, Nonce: s.identity.Nonce,
 		DataAddress: s.DataAddress(), ControlAddress: s.ControlAddress(), Incarnation: s.incarnation})
 	if err != nil {
 		return terms{}, err
 	}
-	if err := s.takeIdentity(identity{Cluster: reply.Cluster, Server: reply.Server}); err != nil {
+	if err := s.takeIdentity(identity{Nonce: s.identity.Nonce, Cluster: reply.Cluster, Server: reply.Server}); err != nil {
 		return terms{}, err
 	}
 	given := terms{every: min(max(time.Duration(reply.HeartbeatMs)*time.Millisecond, minHeartbeat), maxHeartbeat),

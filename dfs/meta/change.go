@@ -184,7 +184,7 @@ func (c *change) dropChunk(n *inode, p place) {
 // putStray leaves a replica to be deleted.
 func (c *change) putStray(chunk uint64, server uint32) {
 	c.put(strayKey(chunk, server), mark{})
-	c.chores.clean = true
+	c.chores.strays = append(c.chores.strays, replica{chunk, server})
 }
 
 // abandonLease takes the lease of an open chunk from its session. The chunk has

@@ -36,6 +36,10 @@ type checker struct {
 	counted totals  // as found
 	inodes  map[uint64]*facts
 	garbage map[uint64]bool
+	trash   map[uint64]bool
+	// quarantined are inodes whose records can't be read. What is left of them is in
+	// the directory of lost inodes, or stays as it is if it can't be put there.
+	quarantined map[uint64]bool
 
 	checked, total uint64
 	lastSent       time.Time
@@ -61,7 +65,8 @@ func (s *Server) Check(q *control.CheckRequest, stream grpc.ServerStreamingServe
 	defer s.checking.Unlock()
 	c := &checker{
 		s: s, ctx: stream.Context(), query: q, send: stream.Send,
-		inodes: make(map[uint64]*facts), garbage: make(map[uint64]bool), state: s.published.acquire(),
+		inodes: make(map[uint64]*facts), garbage: make(map[uint64]bool),
+		trash: make(map[uint64]bool), quarantined: make(map[uint64]bool), state: s.published.acquire(),
 	}
 	defer func() { c.state.release() }()
 	c.run()
@@ -71,7 +76,7 @@ func (s *Server) Check(q *control.CheckRequest, stream grpc.ServerStreamingServe
 func (c *checker) run() {
 	c.loadTotals()
 	for _, step := range []func(){
-		c.checkInodes, c.checkEntries, c.checkGarbage, c.checkOwners, c.checkChunks, c.checkLeases, c.checkTheRest,
+		c.checkTrash, c.checkInodes, c.checkEntries, c.checkGarbage, c.checkOwners, c.checkChunks, c.checkLeases, c.checkTheRest,
 		c.checkCounts, c.checkReach, c.checkTotals,
 	} {
 		if c.err == nil {
@@ -179,12 +184,13 @@ func (c *checker) checkInodes() {
 		number := k.number()
 		n, err := decodeInode(value)
 		if err != nil || n.Inode != number {
-			c.problem(c.remove(k), "inode %d: its record can't be read", number)
+			c.quarantine(number, value, "its record can't be read")
 			return
 		}
 		c.inodes[number] = &facts{mode: n.Mode, links: n.Links, chunks: n.chunks, size: n.Size, parent: n.parent, replication: n.Replication}
 		c.counted.nextInode = max(c.counted.nextInode, number+1)
 		switch {
+		case c.trash[number]: // it does not count
 		case isDirectory(n):
 			c.counted.directories++
 		case isSymlink(n):
@@ -200,8 +206,8 @@ func (c *checker) checkInodes() {
 					number, len(n.content), n.Size, n.InlineSize)
 			}
 		default:
-			c.problem(c.remove(k), "inode %d: its mode %#o is of no known type", number, n.Mode)
 			delete(c.inodes, number)
+			c.quarantine(number, value, fmt.Sprintf("its mode %#o is of no known type", n.Mode))
 		}
 	})
 	if root := c.inodes[wire.RootInode]; root == nil || root.mode&unix.S_IFMT != unix.S_IFDIR {
@@ -249,6 +255,13 @@ func (c *checker) checkEntry(k key, e entry) {
 	case parent == nil || parent.mode&unix.S_IFMT != unix.S_IFDIR:
 		c.problem(c.dropEntry(k, e), "name %q is in inode %d, which is no directory", e.name, k.number())
 		return
+	case c.quarantined[e.inode]:
+		mend := c.dropEntry(k, e)
+		if child == nil {
+			mend = nil
+		}
+		c.problem(mend, "directory %d: %q leads to inode %d, whose record can't be read", k.number(), e.name, e.inode)
+		return
 	case child == nil:
 		c.problem(c.dropEntry(k, e), "directory %d: %q leads to inode %d, which does not exist", k.number(), e.name, e.inode)
 		return
@@ -292,6 +305,23 @@ func (c *checker) dropEntry(k key, e entry) func() error {
 	})
 }
 
+// checkTrash finds what is in the trash, which has no names and does not count.
+func (c *checker) checkTrash() {
+	c.scan(tableTrash, func(k key, value []byte) {
+		number := k.trashedInode()
+		_, err := decodeTrash(value)
+		n, found := get(c, inodeKey(number), decodeInode)
+		if err != nil || !found || n.Links > 0 {
+			c.problem(c.change(func(ch *change) {
+				ch.delete(k)
+				ch.chores.restored = append(ch.chores.restored, number)
+			}), "inode %d is in the trash and has a name, or is not there, or its record of the trash can't be read", number)
+			return
+		}
+		c.trash[number] = true
+	})
+}
+
 func (c *checker) checkGarbage() {
 	c.scan(tableGarbage, func(k key, _ []byte) {
 		c.garbage[k.number()] = true
@@ -308,13 +338,19 @@ func (c *checker) checkChunks() {
 		p := place{k.number(), k.second()}
 		r, err := decodeChunk(value)
 		if err != nil {
-			c.problem(c.change(func(ch *change) { ch.delete(k); ch.delete(leaseKey(p)) }), "chunk %d of inode %d: its record can't be read", p.index, p.inode)
-			c.counted.chunks--
+			mend := func() error { return c.rebuildChunk(p) }
+			c.problem(mend, "chunk %d of inode %d: its record can't be read", p.index, p.inode)
+			if f := c.inodes[p.inode]; f != nil {
+				f.foundChunks++
+			}
 			return
 		}
 		c.counted.nextChunk = max(c.counted.nextChunk, r.id+1)
+		if c.inodes[p.inode] == nil && !c.garbage[p.inode] && !c.quarantined[p.inode] {
+			c.quarantine(p.inode, nil, "it does not exist and has chunks")
+		}
 		f := c.inodes[p.inode]
-		if f == nil && c.garbage[p.inode] {
+		if f == nil && (c.garbage[p.inode] || c.quarantined[p.inode]) {
 			return
 		}
 		if f == nil || f.mode&unix.S_IFMT != unix.S_IFREG {
@@ -381,10 +417,23 @@ func (c *checker) checkOwners() {
 			c.problem(c.remove(k), "chunk %d: the record of its owner can't be read", k.number())
 			return
 		}
+		if c.unreadable(chunkKey(place(o))) { // it is made anew with the help of this record
+			return
+		}
 		if r, found := get(c, chunkKey(place(o)), decodeChunk); !found || r.id != k.number() {
 			c.problem(c.remove(k), "chunk %d: inode %d, which should have it, does not", k.number(), o.inode)
 		}
 	})
+}
+
+// unreadable says whether there is a record of a chunk that can't be read.
+func (c *checker) unreadable(k key) bool {
+	value, found, err := c.state.Get(k.bytes())
+	if err != nil || !found {
+		return false
+	}
+	_, err = decodeChunk(value)
+	return err != nil
 }
 
 func (c *checker) checkLeases() {
@@ -425,6 +474,12 @@ func (c *checker) checkCounts() {
 	for number, f := range c.inodes {
 		if c.err != nil {
 			return
+		}
+		if f.foundLinks == 0 && c.trash[number] {
+			if f.chunks != f.foundChunks {
+				c.problem(c.correct(number, 0, 0, f.foundChunks-f.chunks), "file %d has %d chunks, its record says %d", number, f.foundChunks, f.chunks)
+			}
+			continue
 		}
 		if f.foundLinks == 0 && number != wire.RootInode {
 			c.problem(c.change(func(ch *change) { c.s.adopt(ch, number, f) }), "inode %d has no name", number)

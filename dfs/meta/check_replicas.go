@@ -112,7 +112,7 @@ func (c *checker) compare(p place, n *inode, r *chunk, answered []uint32, held m
 
 // mendChunk settles a chunk and makes the replicas that it lacks.
 func (c *checker) mendChunk(p place, replicas int) error {
-	if err := c.s.mender.mend(c.ctx, p, true, nil); err != nil {
+	if err := c.s.mender.mend(c.ctx, p); err != nil {
 		return err
 	}
 	now := c.s.published.snapshot()
@@ -175,12 +175,39 @@ func (c *checker) checkData(p place, r *chunk, answered []uint32) {
 			sums[server] = sum
 		}
 	}
-	for _, server := range r.servers[1:] {
-		first, found := sums[r.servers[0]]
-		if other, alsoFound := sums[server]; found && alsoFound && other != first && c.unchanged(p, r) {
-			c.problem(func() error { return c.s.overwrite(c.ctx, p, r, server) },
-				"chunk %d: its replicas on servers %d and %d hold different bytes", r.id, r.servers[0], server)
+	c.compareData(p, r, sums)
+}
+
+// compareData compares the replicas of a chunk by their checksums. Those that differ
+// are made equal to what most of them hold; if no content has a majority, each that
+// differs from the first is kept in the directory of lost inodes before.
+func (c *checker) compareData(p place, r *chunk, sums map[uint32]uint32) {
+	votes := make(map[uint32]int)
+	var most uint32
+	for _, server := range r.servers { // of equal numbers the first
+		if sum, answered := sums[server]; answered {
+			if votes[sum]++; votes[sum] > votes[most] {
+				most = sum
+			}
 		}
+	}
+	majority := 2*votes[most] > len(r.servers)
+	good := slices.IndexFunc(r.servers, func(id uint32) bool { sum, answered := sums[id]; return answered && sum == most })
+	for _, server := range r.servers {
+		sum, answered := sums[server]
+		if !answered || sum == most || !c.unchanged(p, r) {
+			continue
+		}
+		mend := func() error {
+			if !majority {
+				if err := c.s.keepReplica(c.ctx, p, r, server); err != nil {
+					return fmt.Errorf("keep its content in /%s: %w", lostAndFound, err)
+				}
+			}
+			return c.s.overwrite(c.ctx, p, r, r.servers[good], server)
+		}
+		c.problem(mend, "chunk %d: its replicas on servers %d and %d hold different bytes%s", r.id, r.servers[good], server,
+			map[bool]string{true: ", and most are as the first", false: ", and none has a majority"}[majority])
 	}
 }
 
@@ -228,9 +255,9 @@ func (c *checker) sum(chunk uint64, server uint32) (uint32, error) {
 	}
 }
 
-// overwrite makes a closed chunk's replica equal to its first one, whatever the
-// numbers of their writes say.
-func (s *Server) overwrite(ctx context.Context, p place, r *chunk, server uint32) error {
+// overwrite makes a closed chunk's replica equal to another, whatever the numbers of
+// their writes say.
+func (s *Server) overwrite(ctx context.Context, p place, r *chunk, from, to uint32) error {
 	unlock, err := s.places.lock(ctx, p)
 	if err != nil {
 		return err
@@ -243,5 +270,5 @@ func (s *Server) overwrite(ctx context.Context, p place, r *chunk, server uint32
 	if now == nil || now.open || now.epoch != r.epoch {
 		return errors.New("it has changed meanwhile")
 	}
-	return s.copyReplica(ctx, r.id, r.epoch, r.servers[0], server, nil)
+	return s.copyReplica(ctx, r.id, r.epoch, from, to, nil)
 }

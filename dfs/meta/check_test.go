@@ -1,6 +1,7 @@
 package meta
 
 import (
+	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
@@ -101,13 +102,32 @@ func TestCheckFindsAndMends(t *testing.T) {
 		},
 		"unreadable inode": {
 			func(c *change, n names) { c.put(inodeKey(n.file), noise{}) }, "can't be read",
-			func(t *testing.T, u *user) { require.False(t, u.exists("/file")) },
+			func(t *testing.T, u *user) {
+				require.False(t, u.exists("/file"))
+				require.True(t, u.has("/lost+found/"+u.list("/lost+found", 0)[0], 1, "content"))
+			},
+		},
+		"inode that is gone": {
+			func(c *change, n names) { c.delete(inodeKey(n.file)) }, "does not exist and has chunks",
+			func(t *testing.T, u *user) {
+				require.True(t, u.has("/lost+found/"+u.list("/lost+found", 0)[0], 1, "content"))
+			},
+		},
+		"unreadable inode without chunks": {
+			func(c *change, n names) { c.put(inodeKey(n.small), noise{}) }, "can't be read",
+			func(t *testing.T, u *user) {
+				require.Equal(t, "noise", u.read("/lost+found/"+u.list("/lost+found", 0)[0]), "what is left of the record")
+			},
+		},
+		"file in the trash that has a name": {
+			func(c *change, n names) { c.put(trashKey(1<<62, n.small), &trashRecord{path: "/x"}) }, "in the trash and has a name", nil,
 		},
 		"unreadable entry": {
 			func(c *change, n names) { c.put(c.entryOf(n.dir, "small"), noise{}) }, "can't be read",
 			func(t *testing.T, u *user) { require.Len(t, u.list("/lost+found", 0), 1) },
 		},
-		"unreadable chunk":  {func(c *change, n names) { c.put(chunkKey(place{n.file, 0}), noise{}) }, "can't be read", nil},
+		"unreadable chunk": {func(c *change, n names) { c.put(chunkKey(place{n.file, 0}), noise{}) }, "can't be read",
+			func(t *testing.T, u *user) { require.True(t, u.has("/file", 1, "content")) }},
 		"unreadable owner":  {func(c *change, n names) { c.put(ownerKey(n.chunk), noise{}) }, "can't be read", nil},
 		"unreadable xattrs": {func(c *change, n names) { c.put(xattrKey(n.file), noise{}) }, "extended attributes", nil},
 		"inode of no type":  {func(c *change, n names) { c.inode(n.small).Mode = 0o644; c.putInode(c.inode(n.small)) }, "no known type", nil},
@@ -133,7 +153,6 @@ func TestCheckFindsAndMends(t *testing.T) {
 		"lease that disagrees":   {func(c *change, n names) { c.put(leaseKey(place{n.file, 0}), holder(5)) }, "disagree", nil},
 		"stray that counts":      {func(c *change, n names) { c.putStray(n.chunk, c.chunk(place{n.file, 0}).servers[0]) }, "counted on", nil},
 		"xattrs of nothing":      {func(c *change, n names) { c.put(xattrKey(777), xattrs{{"user.a", nil}}) }, "extended attributes", nil},
-		"results of nobody":      {func(c *change, n names) { c.put(resultKey(777, 1), &result{number: 1}) }, "has results", nil},
 		"next numbers":           {func(c *change, n names) { c.totals.nextInode = 2; c.putTotals() }, "in use", nil},
 		"totals":                 {func(c *change, n names) { c.totals.files = 0; c.totals.bytes = 1; c.putTotals() }, "totals say", nil},
 		"garbage that exists":    {func(c *change, n names) { c.put(garbageKey(n.small), mark{}) }, "to be removed", nil},
@@ -208,4 +227,54 @@ func TestCheckFindsAndMendsReplicas(t *testing.T) {
 	require.Zero(t, mended)
 	require.Len(t, problems, 1)
 	require.Contains(t, problems[0], "can't be asked")
+}
+
+// rewrite gives a replica other bytes, with good checksums, behind its server's back.
+func (h *host) rewrite(chunk uint64, content string) {
+	h.rig.t.Helper()
+	address := h.server.DataAddress()
+	state := h.holds(chunk)
+	f := wire.Frame{Type: wire.FrameWrite, Chunk: chunk, Epoch: state.Epoch, Length: uint32(len(content)), Sequence: state.Sequence + 1}
+	f.Extra = wire.AppendWriteExtra(nil, nil, wire.AppendChecksums(nil, 0, []byte(content)))
+	a, _ := exchange(h.rig.t, address, f, []byte(content))
+	require.Equal(h.rig.t, wire.StatusOK, a.Status, "%s", a.Extra)
+}
+
+func TestWhereReplicasDifferTheMajorityHolds(t *testing.T) {
+	u, hosts := cluster(t, 3, func(c *Config) { c.DeadAfter = time.Hour })
+	_, id := u.store("/f", "hello")
+	first := u.lookup("/f", wire.WantLocation).Location.Replicas[0].Address.String()
+	for _, h := range hosts {
+		if h.server.DataAddress() == first { // which used to be believed
+			h.rewrite(id, "HELLO")
+		} else {
+			h.rewrite(id, "hello")
+		}
+	}
+	problems, mended := u.check(&control.CheckRequest{Data: true, Repair: true})
+	require.Len(t, problems, mended, "%q", problems)
+	require.Contains(t, strings.Join(problems, ";"), "most are as the first")
+	require.True(t, u.has("/f", 3, "hello"))
+	require.False(t, u.exists("/lost+found"))
+	u.checkClean()
+}
+
+func TestWhereNoneHasAMajorityAllAreKept(t *testing.T) {
+	u, hosts := cluster(t, 2, func(c *Config) { c.DeadAfter = time.Hour })
+	inode, id := u.store("/f", "hello")
+	first := u.lookup("/f", wire.WantLocation).Location.Replicas[0]
+	for i, h := range hosts {
+		h.rewrite(id, []string{"HELLO", "Hello"}[i])
+	}
+	want := u.copies("/f")
+	problems, mended := u.check(&control.CheckRequest{Data: true, Repair: true})
+	require.Len(t, problems, mended, "%q", problems)
+	require.True(t, u.has("/f", 2, want[0]))
+	kept := u.list("/lost+found", 0)
+	require.Len(t, kept, 1)
+	require.Contains(t, kept[0], fmt.Sprintf("#%d.0.server%d", inode, 3-first.Server))
+	require.Equal(t, []string{want[1]}, u.copies("/lost+found/"+kept[0]))
+	problems, mended = u.check(&control.CheckRequest{Replicas: true, Data: true, Repair: true})
+	require.Len(t, problems, mended, "only the second replica of what was kept is made: %q", problems)
+	u.checkClean()
 }

@@ -17,134 +17,196 @@ import (
 
 // chores are what is left to be done in the background.
 type chores struct {
-	// clean: there are replicas or removed files to be deleted.
-	clean bool
+	// garbage are inodes that were removed, and strays replicas to be deleted.
+	garbage []uint64
+	strays  []replica
 	// mend: chunks to be settled, cut, or copied to more servers.
 	mend []place
 	// suspects: chunks whose replicas may differ, or be fewer than recorded.
 	suspects []place
 	// failing: replicas that their disks could not read or sync.
 	failing []replica
+	// trashed and restored are files that were put into the trash, and taken out of it.
+	trashed  []trashed
+	restored []uint64
 	// everything: every chunk has to be looked at.
 	everything bool
 }
 
-func (c *chores) none() bool {
-	return !c.clean && !c.everything && len(c.mend) == 0 && len(c.suspects) == 0 && len(c.failing) == 0
-}
-
-const (
-	// mendersAtOnce bounds the chunks that are mended at once.
-	mendersAtOnce = 4
-	// mendRetry is how long the mender waits before it tries again what failed.
-	mendRetry = 2 * time.Second
-	// cleanBatch is how many records one commit of the cleaning changes at most.
-	cleanBatch = 1024
-)
+// workersOfQueue bounds the chunks of one queue that are repaired at once.
+const workersOfQueue = 4
 
 // mender does what mutations, sessions and servers leave to be done: it settles
-// abandoned chunks, brings files back to their replication, and deletes what
-// nobody references. Nothing that it does is lost by a restart, because all of
-// it can be found in the tables.
+// abandoned chunks, and brings files back to their replication. What is to be deleted
+// it hands on to the cleaner. Nothing that it does is lost by a restart, because all
+// of it can be found in the tables.
 type mender struct {
 	s       *Server
 	limiter *rate.Limiter // of chunks that are copied
-	wake    chan struct{}
+	settles *repairQueue  // chunks that nobody writes to any more, or that must be cut
+	copies  *repairQueue  // chunks that lack replicas
+	moves   *repairQueue  // chunks with a replica that is better somewhere else
+	moving  *rate.Limiter // of chunks that are moved
+	added   chan struct{} // holds an element when a server was added
+	targets targets
+	cleaner *cleaner
+	wake    chan struct{} // holds an element when everything has to be looked at
 
-	mu  sync.Mutex
-	due chores
+	mu   sync.Mutex
+	held chores // left while the server was starting
+	up   bool
 }
 
 func newMender(s *Server) *mender {
-	return &mender{s: s, limiter: rate.NewLimiter(rate.Limit(s.config.RepairsPerSecond), mendersAtOnce), wake: make(chan struct{}, 1)}
+	return &mender{s: s, limiter: rate.NewLimiter(rate.Limit(s.config.RepairsPerSecond), workersOfQueue),
+		settles: newRepairQueue(), copies: newRepairQueue(), moves: newRepairQueue(),
+		moving: rate.NewLimiter(rate.Limit(s.config.MovesPerSecond), 1), added: make(chan struct{}, 1),
+		cleaner: newCleaner(s), wake: make(chan struct{}, 1)}
 }
 
 // do leaves chores to the mender.
 func (m *mender) do(c chores) {
-	if c.none() {
-		return
+	if len(c.garbage)+len(c.strays) > 0 {
+		m.cleaner.add(c.garbage, c.strays)
 	}
-	m.mu.Lock()
-	m.due.clean = m.due.clean || c.clean
-	m.due.everything = m.due.everything || c.everything
-	m.due.mend = append(m.due.mend, c.mend...)
-	m.due.suspects = append(m.due.suspects, c.suspects...)
-	m.due.failing = append(m.due.failing, c.failing...)
-	m.mu.Unlock()
-	select {
-	case m.wake <- struct{}{}:
-	default:
+	if len(c.trashed)+len(c.restored) > 0 {
+		m.s.trash.note(c.trashed, c.restored)
+	}
+	if c.everything {
+		select {
+		case m.wake <- struct{}{}:
+		default:
+		}
+	}
+	if len(c.mend)+len(c.suspects)+len(c.failing) > 0 {
+		m.sort(c)
 	}
 }
 
-func (m *mender) take() chores {
+// sort puts chunks into the queues that they belong to.
+func (m *mender) sort(c chores) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	due := m.due
-	m.due = chores{}
-	return due
+	if !m.up {
+		m.held.mend = append(m.held.mend, c.mend...)
+		m.held.suspects = append(m.held.suspects, c.suspects...)
+		m.held.failing = append(m.held.failing, c.failing...)
+		return
+	}
+	r := m.s.published.snapshot()
+	defer r.close()
+	for _, p := range c.mend {
+		m.add(p, r.inode(p.inode), r.chunk(p), false, nil)
+	}
+	for _, p := range c.suspects {
+		m.add(p, r.inode(p.inode), r.chunk(p), true, nil)
+	}
+	for _, bad := range c.failing {
+		if p, found := r.findChunk(bad.chunk); found != nil && slices.Contains(found.servers, bad.server) {
+			m.add(p, r.inode(p.inode), found, true, []uint32{bad.server})
+		}
+	}
+	if r.err != nil {
+		m.s.log.Error("a chunk that has to be mended can't be read; run fsck", "error", r.err)
+	}
+}
+
+// add puts a chunk into its queue.
+func (m *mender) add(p place, n *inode, c *chunk, suspect bool, failed []uint32) {
+	if n == nil || c == nil {
+		return // removed meanwhile
+	}
+	asked := repair{place: p, urgency: m.urgency(c), suspect: suspect, failed: failed}
+	if suspect || c.open || c.cut != noCut {
+		m.settles.add(asked)
+	} else {
+		m.copies.add(asked)
+	}
+}
+
+// urgency is how many replicas of a chunk are left. One without any can only wait for
+// its servers, so it comes last.
+func (m *mender) urgency(c *chunk) int {
+	alive := 0
+	for _, server := range c.servers {
+		if m.s.servers.alive(server) {
+			alive++
+		}
+	}
+	if alive == 0 {
+		return 1 << 16
+	}
+	return alive
 }
 
 // run does chores until ctx ends. It waits first, so that the chunk servers have
 // time to register after a restart of the whole cluster.
 func (m *mender) run(ctx context.Context) {
-	m.do(chores{clean: true, everything: true})
-	wait := time.NewTimer(m.s.config.DeadAfter)
-	defer wait.Stop()
+	select {
+	case <-time.After(m.s.config.DeadAfter):
+	case <-ctx.Done():
+		return
+	}
+	m.mu.Lock()
+	held := m.held
+	m.held, m.up = chores{}, true
+	m.mu.Unlock()
+	m.do(chores{everything: true})
+	m.do(held)
+	var all sync.WaitGroup
+	defer all.Wait()
+	all.Go(func() { m.cleaner.run(ctx) })
+	all.Go(func() { m.scan(ctx) })
+	all.Go(func() { m.watchBalance(ctx) })
+	all.Go(func() { m.watchDrains(ctx) })
+	for range workersOfQueue {
+		all.Go(func() { m.work(ctx, m.settles, m.settleOne) })
+		all.Go(func() { m.work(ctx, m.copies, m.copyOne) })
+	}
+	all.Go(func() { m.work(ctx, m.moves, m.moveOne) })
+}
+
+// scan looks at all chunks whenever it is asked to, until ctx ends.
+func (m *mender) scan(ctx context.Context) {
 	for {
-		select {
-		case <-wait.C:
-		case <-ctx.Done():
-			return
-		}
 		select {
 		case <-m.wake:
 		case <-ctx.Done():
 			return
 		}
-		again, err := m.work(ctx, m.take())
+		if err := m.find(); err != nil {
+			m.s.log.Error("look for chunks to be mended; run fsck", "error", err)
+		}
+	}
+}
+
+// work carries out the repairs of a queue until ctx ends.
+func (m *mender) work(ctx context.Context, q *repairQueue, carryOut func(context.Context, *repair) error) {
+	for r := q.take(ctx); r != nil; r = q.take(ctx) {
+		err := carryOut(ctx, r)
 		if err != nil && ctx.Err() == nil {
-			m.s.log.Error("mend and clean", "error", err)
+			m.s.log.Warn("mend a chunk; trying again later", "inode", r.inode, "index", r.index, "error", err)
 		}
-		if again.none() {
-			wait.Reset(0)
-		} else {
-			m.do(again)
-			wait.Reset(mendRetry)
-		}
+		q.end(r, err)
 	}
 }
 
-// work does chores and returns those that have to be done again.
-func (m *mender) work(ctx context.Context, due chores) (again chores, err error) {
-	if due.clean {
-		err = errors.Join(m.cleanGarbage(ctx), m.cleanStrays(ctx))
-		again.clean = err != nil
-	}
-	if due.everything {
-		found, scanErr := m.find()
-		again.everything = scanErr != nil
-		err = errors.Join(err, scanErr)
-		due.mend = append(due.mend, found...)
-	}
-	again.failing = m.replaceAll(ctx, due.failing)
-	again.mend = m.mendAll(ctx, due.mend, false)
-	again.suspects = m.mendAll(ctx, due.suspects, true)
-	return again, err
-}
-
-// find returns the chunks that are abandoned, have to be cut, or have fewer live
-// replicas than their files ask for.
-func (m *mender) find() (found []place, err error) {
+// find puts the chunks into the queues that are abandoned, have to be cut, have fewer
+// live replicas than their files ask for, or have one on a server that is drained.
+func (m *mender) find() error {
 	r := m.s.published.snapshot()
 	defer r.close()
-	err = m.s.scanChunks(r, func(p place, c *chunk) {
-		if n := r.inode(p.inode); n != nil && m.needs(n, c) {
-			found = append(found, p)
-		}
+	return m.s.scanChunks(r, func(p place, c *chunk) {
+		n := r.inode(p.inode)
 		r.forgive()
+		switch {
+		case n == nil:
+		case m.needs(n, c):
+			m.add(p, n, c, false, nil)
+		case !c.open && (m.s.servers.drains(c.servers) || len(c.servers) > int(n.Replication)):
+			m.moves.add(repair{place: p})
+		}
 	})
-	return found, err
 }
 
 // needs says whether there is something to be mended that can be mended.
@@ -167,72 +229,33 @@ func (m *mender) good(c *chunk) []uint32 {
 	})
 }
 
-// mendAll mends chunks, several at once, and returns those that it could not.
-func (m *mender) mendAll(ctx context.Context, places []place, suspect bool) (again []place) {
-	if len(places) == 0 {
-		return nil
-	}
-	slices.SortFunc(places, comparePlaces)
-	places = slices.Compact(places)
-	var mu sync.Mutex
-	var all sync.WaitGroup
-	slots := make(chan struct{}, mendersAtOnce)
-	for _, p := range places {
-		slots <- struct{}{}
-		all.Go(func() {
-			defer func() { <-slots }()
-			if err := m.mend(ctx, p, suspect, nil); err != nil && ctx.Err() == nil {
-				m.s.log.Warn("mend a chunk; trying again later", "inode", p.inode, "index", p.index, "error", err)
-				mu.Lock()
-				again = append(again, p)
-				mu.Unlock()
-			}
-		})
-	}
-	all.Wait()
-	return again
+// settleOne settles a chunk that nobody writes to. What replicas it lacks then are
+// made behind those of chunks that lack more.
+func (m *mender) settleOne(ctx context.Context, r *repair) error {
+	return m.repair(ctx, r, false)
 }
 
-// replaceAll makes other replicas in the place of failing ones, and returns those
-// which it could not replace.
-func (m *mender) replaceAll(ctx context.Context, failing []replica) (again []replica) {
-	for _, bad := range failing {
-		if err := m.replace(ctx, bad); err != nil && ctx.Err() == nil {
-			m.s.log.Warn("replace a failing replica; trying again later", "chunk", bad.chunk, "server", bad.server, "error", err)
-			again = append(again, bad)
-		}
+// copyOne gives a chunk the replicas that it lacks.
+func (m *mender) copyOne(ctx context.Context, r *repair) error {
+	if err := m.limiter.Wait(ctx); err != nil {
+		return err
 	}
-	return again
+	return m.repair(ctx, r, true)
 }
 
-// replace makes another replica in the place of a failing one. The last replica of a
-// chunk stays, whatever it still holds.
-func (m *mender) replace(ctx context.Context, bad replica) error {
-	r := m.s.published.snapshot()
-	p, c := r.findChunk(bad.chunk)
-	r.close()
-	switch {
-	case r.err != nil:
-		return storeFailed(r.err)
-	case c == nil || !slices.Contains(c.servers, bad.server):
-		return nil // replaced or removed meanwhile
-	case c.open && m.s.sessions.alive(c.session):
-		return fmt.Errorf("chunk %d is being written", bad.chunk)
-	case len(c.servers) == 1:
-		return m.mend(ctx, p, true, nil)
-	}
-	return m.mend(ctx, p, true, []uint32{bad.server})
+// mend settles a chunk that nobody writes to, whatever its record says, and gives it
+// the replicas that it lacks.
+func (m *mender) mend(ctx context.Context, p place) error {
+	return m.repair(ctx, &repair{place: p, suspect: true}, true)
 }
 
-// mend settles a chunk that nobody writes to, without the replicas that have failed
-// if there are others, and gives it the replicas that it lacks.
-func (m *mender) mend(ctx context.Context, p place, suspect bool, failed []uint32) error {
-	unlock, err := m.s.places.lock(ctx, p)
+func (m *mender) repair(ctx context.Context, r *repair, copies bool) error {
+	unlock, err := m.s.places.lock(ctx, r.place)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	n, c, err := m.s.file(p)
+	n, c, err := m.s.file(r.place)
 	if status.Code(err) == codes.NotFound || (err == nil && c == nil) {
 		return nil // removed meanwhile
 	}
@@ -241,182 +264,118 @@ func (m *mender) mend(ctx context.Context, p place, suspect bool, failed []uint3
 	}
 	writer, _ := m.s.sessions.get(c.session)
 	written := c.open && writer != nil
-	if written && !suspect {
+	if written && !r.suspect {
 		return nil // looked at again when it is released
 	}
-	if !suspect && !m.needs(n, c) {
+	if !r.suspect && !m.needs(n, c) {
 		return nil
 	}
-	if err := m.limiter.Wait(ctx); err != nil {
-		return err
-	}
-	settled, err := m.s.settle(ctx, c, failed)
+	next, err := m.settled(ctx, c, r.failed)
 	if err != nil {
 		return err
 	}
-	next := c.settledAs(settled)
 	if written { // its writer finds that the epoch is another, and asks for the lease again
 		next.open, next.session, next.spill = true, c.session, c.spill
-		return m.s.recordChunk(ctx, p, c, next, writer)
+		return m.s.recordChunk(ctx, r.place, c, next, writer)
 	}
-	lacking := int(n.Replication) - len(next.servers)
-	added := m.s.servers.choose(lacking, slices.Concat(next.servers, failed))
-	if len(added) == 0 { // there is no other disk
-		added = m.s.servers.choose(lacking, next.servers)
+	var added []uint32
+	if copies {
+		added = m.addReplicas(ctx, n, next, r.failed)
+		defer m.s.making.remove(c.id, added)
 	}
-	m.s.making.add(c.id, added)
-	defer m.s.making.remove(c.id, added)
-	for _, id := range added {
-		if err := m.s.copyReplica(ctx, c.id, next.epoch, settled.servers[0], id, nil); err != nil {
-			m.s.warn("make a new replica", c.id)(err)
-			m.s.dropReplicas(c.id, []uint32{id})
-			continue
-		}
-		next.servers = append(next.servers, id)
-	}
-	if err := m.s.recordChunk(ctx, p, c, next, nil); err != nil {
+	if err := m.s.recordChunk(ctx, r.place, c, next, nil); err != nil {
 		m.s.dropReplicas(c.id, added)
 		return err
 	}
 	m.s.repaired.Add(int64(len(added)))
-	if len(next.servers) < int(n.Replication) && m.needs(n, next) {
-		return fmt.Errorf("chunk %d has %d replicas, its file asks for %d", c.id, len(next.servers), n.Replication)
+	if len(next.servers) >= int(n.Replication) || !m.needs(n, next) {
+		return nil
 	}
-	return nil
-}
-
-func comparePlaces(a, b place) int {
-	ka, kb := chunkKey(a), chunkKey(b)
-	return slices.Compare(ka.bytes(), kb.bytes())
-}
-
-// cleanGarbage takes the chunks from files that were removed.
-func (m *mender) cleanGarbage(ctx context.Context) error {
-	for more := true; more; {
-		err := m.s.executor.do(ctx, func(c *change) error {
-			garbage := c.keys([]byte{tableGarbage}, 1)
-			if more = len(garbage) > 0; !more {
-				return nil
-			}
-			removed := &inode{}
-			inode := garbage[0].number()
-			chunks := c.keys(prefix(tableChunk, inode), cleanBatch)
-			for _, k := range chunks {
-				c.dropChunk(removed, place{inode, k.second()})
-			}
-			if len(chunks) < cleanBatch {
-				c.delete(garbage[0])
-			}
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("take the chunks of removed files: %w", err)
-		}
+	if !copies {
+		m.copies.add(repair{place: r.place, urgency: m.urgency(next), failed: r.failed})
+		return nil
 	}
-	return nil
+	return fmt.Errorf("chunk %d has %d replicas, its file asks for %d", c.id, len(next.servers), n.Replication)
 }
 
-// cleanStrays deletes replicas on the servers that are alive. Those of dead
-// servers wait until they are back.
-func (m *mender) cleanStrays(ctx context.Context) error {
-	for {
-		batches, full, err := m.strays()
-		if err != nil {
-			return fmt.Errorf("find replicas to be deleted: %w", err)
-		}
-		for id, chunks := range batches {
-			err = errors.Join(err, m.deleteReplicas(ctx, id, chunks))
-		}
-		if err != nil || !full {
-			return err
-		}
+// settled settles a chunk without the replicas that have failed, if there are others,
+// and returns what its record is then.
+func (m *mender) settled(ctx context.Context, c *chunk, failed []uint32) (*chunk, error) {
+	if !slices.ContainsFunc(c.servers, func(id uint32) bool { return !slices.Contains(failed, id) }) {
+		failed = nil // the last replica of a chunk stays, whatever it still holds
 	}
+	done, err := m.s.settle(ctx, c, failed)
+	if err != nil {
+		return nil, err
+	}
+	return c.settledAs(done), nil
 }
 
-// strays returns a batch of replicas to be deleted for each live server, and
-// whether there are more.
-func (m *mender) strays() (batches map[uint32][]uint64, full bool, err error) {
-	r := m.s.published.snapshot()
-	defer r.close()
-	batches = make(map[uint32][]uint64)
-	err = scanTable(r.state(), tableStray, func(k key, _ []byte) bool {
-		id := k.second()
-		switch {
-		case !m.s.servers.alive(id):
-		case len(batches[id]) == cleanBatch:
-			full = true
-		default:
-			batches[id] = append(batches[id], k.number())
+// addReplicas makes the replicas that a settled chunk lacks, enters their servers and
+// returns them: they are being made until its record is there.
+func (m *mender) addReplicas(ctx context.Context, n *inode, next *chunk, failed []uint32) (added []uint32) {
+	sources := slices.Clone(next.servers)
+	tried := slices.Concat(next.servers, m.targets.avoided())
+	for len(next.servers) < int(n.Replication) {
+		chosen := m.s.servers.choose(1, slices.Concat(tried, failed))
+		if len(chosen) == 0 { // there is no other disk than one that has failed
+			chosen = m.s.servers.choose(1, tried)
 		}
-		return true
-	})
-	return batches, full, err
-}
-
-// deleteReplicas deletes replicas on one server.
-func (m *mender) deleteReplicas(ctx context.Context, id uint32, chunks []uint64) error {
-	r := m.s.published.snapshot()
-	defer r.close()
-	var orphans []uint64
-	for _, chunk := range chunks {
-		at, owned := r.findChunk(chunk)
-		if owned == nil {
-			orphans = append(orphans, chunk) // and for ever: numbers are not used twice
+		if len(chosen) == 0 {
+			return added
+		}
+		tried = append(tried, chosen...)
+		m.s.making.add(next.id, chosen)
+		if err := m.copyTo(ctx, next, sources, chosen[0]); err != nil {
+			m.s.warn("make a new replica", next.id)(err)
+			m.s.dropReplicas(next.id, chosen)
+			m.s.making.remove(next.id, chosen)
 			continue
 		}
-		if err := m.deleteLeftBehind(ctx, id, at, chunk); err != nil {
-			return err
-		}
+		added = append(added, chosen...)
+		next.servers = append(next.servers, chosen...)
 	}
-	if r.err != nil {
-		return r.err
-	}
-	return m.deleteOn(ctx, id, orphans)
+	return added
 }
 
-// deleteLeftBehind deletes a replica of a chunk that has others, unless the
-// chunk counts on it again.
-func (m *mender) deleteLeftBehind(ctx context.Context, id uint32, at place, chunk uint64) error {
-	unlock, err := m.s.places.lock(ctx, at)
-	if err != nil {
+// copyTo copies a chunk to a server from the first source that can be read, and where
+// none is intact, with the damage that the first has: the other blocks are worth a
+// replica.
+func (m *mender) copyTo(ctx context.Context, c *chunk, sources []uint32, to uint32) error {
+	if err := m.answers(ctx, to); err != nil {
+		m.targets.note(to, err)
 		return err
 	}
-	defer unlock()
-	r := m.s.published.snapshot()
-	defer r.close()
-	_, owned := r.findChunk(chunk)
-	switch {
-	case r.err != nil:
-		return r.err
-	case owned != nil && slices.Contains(owned.servers, id):
-		return m.forgetStrays(ctx, id, []uint64{chunk})
-	}
-	return m.deleteOn(ctx, id, []uint64{chunk})
-}
-
-func (m *mender) deleteOn(ctx context.Context, id uint32, chunks []uint64) error {
-	if len(chunks) == 0 {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(ctx, deleteTimeout)
-	defer cancel()
-	service, err := m.s.servers.chunk(id)
-	if err != nil {
-		return err
-	}
-	if _, err := service.Delete(ctx, &control.ChunkIDs{Chunks: chunks}); err != nil {
-		return fmt.Errorf("delete %d replicas on chunk server %d: %w", len(chunks), id, err)
-	}
-	return m.forgetStrays(ctx, id, chunks)
-}
-
-func (m *mender) forgetStrays(ctx context.Context, id uint32, chunks []uint64) error {
-	return m.s.executor.do(ctx, func(c *change) error {
-		for _, chunk := range chunks {
-			c.delete(strayKey(chunk, id))
+	var failed error
+	damaged := 0
+	for _, from := range sources {
+		err := m.s.copyReplica(ctx, c.id, c.epoch, from, to, nil)
+		if err == nil {
+			m.targets.note(to, nil)
+			return nil
 		}
+		if status.Code(errors.Unwrap(err)) == codes.DataLoss {
+			damaged++
+		}
+		failed = errors.Join(failed, err)
+	}
+	if damaged == len(sources) {
+		if err := m.s.copyWithDamage(ctx, c.id, c.epoch, sources[0], to); err == nil {
+			return nil
+		}
+	}
+	m.targets.note(to, failed)
+	return failed
+}
+
+// answers says why a server does not answer, if so. A copy would wait for one that
+// hangs as long as a copy may take.
+func (m *mender) answers(ctx context.Context, server uint32) error {
+	_, err := m.s.replicaState(ctx, 0, server)
+	if status.Code(err) == codes.NotFound { // there is no chunk 0
 		return nil
-	})
+	}
+	return fmt.Errorf("chunk server %d does not answer: %w", server, err)
 }
 
 // watch has chunks looked at again when a server stays dead, until ctx ends.
@@ -432,4 +391,21 @@ func (m *mender) watch(ctx context.Context) {
 			lost[id] = is
 		}
 	})
+}
+
+// queues describes what waits to be repaired and deleted.
+func (m *mender) queues() []*control.QueueStatus {
+	var all []*control.QueueStatus
+	for _, q := range []struct {
+		name  string
+		queue *repairQueue
+	}{{"settle", m.settles}, {"copy", m.copies}, {"move", m.moves}} {
+		waiting, retrying, running, done, failed := q.queue.state()
+		all = append(all, &control.QueueStatus{Name: q.name, Waiting: uint64(waiting), Retrying: uint64(retrying),
+			Running: uint64(running), Done: done, Failed: failed})
+	}
+	files, replicas, deleted := m.cleaner.state()
+	return append(all,
+		&control.QueueStatus{Name: "removed files", Waiting: uint64(files)},
+		&control.QueueStatus{Name: "delete", Waiting: uint64(replicas), Done: deleted})
 }

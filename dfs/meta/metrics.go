@@ -1,6 +1,8 @@
 package meta
 
 import (
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"waggle/dfs/metrics"
@@ -26,6 +28,14 @@ func (s *Server) gauges(set func(name, help string, value float64)) {
 		set("waggle_meta_chunks", "Chunks of all files.", float64(t.chunks))
 		set("waggle_meta_file_bytes", "Sum of the sizes of all files.", float64(t.bytes))
 	}
+	for _, q := range s.mender.queues() {
+		name := "waggle_meta_queue_" + strings.ReplaceAll(q.Name, " ", "_")
+		set(name+"_waiting", "What waits in the queue: chunks, removed files, or replicas to be deleted.", float64(q.Waiting))
+		set(name+"_retrying", "Of those, what waits after a failure.", float64(q.Retrying))
+	}
+	trashed, trashedBytes := s.trash.size()
+	set("waggle_meta_trash_files", "Removed files that can be undeleted.", float64(trashed))
+	set("waggle_meta_trash_bytes", "Sum of their sizes.", float64(trashedBytes))
 	set("waggle_meta_sessions", "Sessions of clients.", float64(s.sessions.count()))
 	var alive, capacity, free uint64
 	all := s.servers.status()

@@ -202,6 +202,9 @@ func (m *mutation) link(q *control.Link) (*inode, error) {
 	if isDirectory(n) {
 		return nil, refuse("EPERM", "a directory can't have a second name")
 	}
+	if n.Links == 0 {
+		return nil, refusal(codes.NotFound, "inode %d was removed: undelete it", n.Inode)
+	}
 	if n.Links >= maxLinkCount {
 		return nil, refuse("EMLINK", "an inode has at most %d names", maxLinkCount)
 	}
@@ -245,12 +248,13 @@ func (m *mutation) remove(q *control.Remove) (*inode, error) {
 		return nil, err
 	}
 	m.removeEntry(directory, name, n)
-	m.unlink(n)
+	m.unlink(n, q.Node)
 	return n, nil
 }
 
-// unlink is called when an inode has lost a name, and forgets it with the last.
-func (m *mutation) unlink(n *inode) {
+// unlink is called when an inode has lost a name, node. With the last one a file goes
+// into the trash, and everything else is forgotten.
+func (m *mutation) unlink(n *inode, node *control.Node) {
 	if n.Links--; isDirectory(n) {
 		n.Links = 0
 	}
@@ -258,8 +262,6 @@ func (m *mutation) unlink(n *inode) {
 	if n.Links > 0 {
 		return
 	}
-	m.delete(inodeKey(n.Inode))
-	m.delete(xattrKey(n.Inode))
 	if isDirectory(n) {
 		m.totals.directories--
 	} else {
@@ -269,9 +271,8 @@ func (m *mutation) unlink(n *inode) {
 		m.totals.bytes -= n.Size
 	}
 	m.putTotals()
-	if n.chunks > 0 {
-		m.put(garbageKey(n.Inode), mark{})
-		m.chores.clean = true
+	if !m.discard(n, node) {
+		m.forgetInode(n)
 	}
 }
 
@@ -295,7 +296,7 @@ func (m *mutation) rename(q *control.Rename) (*inode, error) {
 	}
 	if replaced != nil {
 		m.removeEntry(to, toName, replaced)
-		m.unlink(replaced)
+		m.unlink(replaced, q.To)
 	}
 	m.removeEntry(from, fromName, n)
 	m.addEntry(to, toName, n)

@@ -349,6 +349,60 @@ func decodeServer(b []byte) (*serverRecord, error) {
 	return s, d.end("chunk server")
 }
 
+// member is what was decided about a chunk server.
+type member struct {
+	draining bool // it gets no new replicas, and is left by those it has
+	removed  bool // it is no part of the cluster any more
+}
+
+func (m *member) append(b []byte) []byte {
+	var flags byte
+	if m.draining {
+		flags |= 1
+	}
+	if m.removed {
+		flags |= 2
+	}
+	return append(b, flags)
+}
+
+func decodeMember(b []byte) (*member, error) {
+	d := decoder{b: b}
+	flags := d.u8()
+	d.bad = d.bad || flags > 3
+	return &member{draining: flags&1 != 0, removed: flags&2 != 0}, d.end("state of a chunk server")
+}
+
+// serverNumber is the chunk server that a nonce stands for.
+type serverNumber uint32
+
+func (n serverNumber) append(b []byte) []byte { return binary.LittleEndian.AppendUint32(b, uint32(n)) }
+
+func decodeServerNumber(b []byte) (serverNumber, error) {
+	d := decoder{b: b}
+	n := serverNumber(d.u32())
+	return n, d.end("number of a chunk server")
+}
+
+// trashRecord is a file in the trash.
+type trashRecord struct {
+	path string // that it was removed by
+	size uint64 // bytes, when it was removed
+	uid  uint32 // owner
+}
+
+func (t *trashRecord) append(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, t.size)
+	b = binary.LittleEndian.AppendUint32(b, t.uid)
+	return appendBytes(b, t.path)
+}
+
+func decodeTrash(b []byte) (*trashRecord, error) {
+	d := decoder{b: b}
+	t := &trashRecord{size: d.u64(), uid: d.u32(), path: string(d.bytes())}
+	return t, d.end("file in the trash")
+}
+
 // xattr is one extended attribute.
 type xattr struct {
 	name  string

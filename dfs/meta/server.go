@@ -18,7 +18,10 @@
 //     sessions and leases that are not kept alive.
 //   - lease.go opens chunks for writing, settle.go makes their replicas equal,
 //     fence.go closes to readers what is left behind, wanted.go lets those wait who
-//     want a lease, and mender.go repairs and deletes in the background.
+//     want a lease, and salvage.go makes the best of replicas that have all lost writes.
+//   - mender.go repairs in the background, from queues (repairs.go); cleaner.go
+//     deletes, trash.go keeps removed files for a while, balance.go moves chunks off
+//     servers that are drained or full.
 //   - check.go finds, and mends, whatever is inconsistent all the same.
 //
 // # The lease contract
@@ -113,6 +116,13 @@ type Config struct {
 	// 1 by default: so many must be reached when a chunk is opened for writing. A file
 	// of a lower replication needs all of its own.
 	MinReplicas int
+	// TrashTime is how long a removed file stays in the trash: 0 stands for no trash.
+	// At most TrashFiles (100,000) are there; the one removed first goes first.
+	TrashTime  time.Duration
+	TrashFiles int
+	// MovesPerSecond bounds the chunks that are moved from one server to another, 2
+	// by default: off a server that is drained, and to one that is emptier.
+	MovesPerSecond float64
 	// SessionTime is how long a session lives that is not kept alive, 20 s.
 	SessionTime time.Duration
 	// ChunkSize is that of files whose maker does not say one, in bytes.
@@ -128,6 +138,8 @@ type Config struct {
 
 	// hash is set by tests that need names with one hash.
 	hash func(name []byte) wire.NameHash
+	// minSurplus is lowered by tests that rebalance a few bytes.
+	minSurplus uint64
 	// lookupSizes are set by tests that need small tables.
 	lookupSizes lookup.Sizes
 	// forgetDelay is set by a test that must find the fault which it makes: for so
@@ -144,6 +156,9 @@ func (c *Config) setDefaults() {
 	setDefault(&c.RepairDelay, 3*c.DeadAfter)
 	setDefault(&c.RepairsPerSecond, 20)
 	setDefault(&c.MinReplicas, 1)
+	setDefault(&c.TrashFiles, 100_000)
+	setDefault(&c.MovesPerSecond, 2)
+	setDefault(&c.minSurplus, minSurplus)
 	setDefault(&c.SessionTime, 20*time.Second)
 	setDefault(&c.ChunkSize, wire.DefaultChunkSize)
 	setDefault(&c.CacheBytes, 256<<20)
@@ -183,6 +198,7 @@ type Server struct {
 	making    making
 	space     space
 	mender    *mender
+	trash     *trash
 	checking  sync.Mutex    // held by the one check that runs
 	repaired  *atomic.Int64 // replicas made anew
 	calls     metrics.Calls
@@ -246,6 +262,9 @@ func (s *Server) load() error {
 	}
 	if err == nil {
 		s.servers, err = loadServers(opened, s.config.DeadAfter)
+	}
+	if err == nil {
+		s.trash, err = loadTrash(opened)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("load the metadata in %s: %w", s.config.Directory, err), opened.Close())
@@ -362,6 +381,7 @@ func (s *Server) Serve(ctx context.Context) error {
 	group.Go(func() error { s.mirror.run(ctx); return nil })
 	group.Go(func() error { s.mender.run(ctx); return nil })
 	group.Go(func() error { s.mender.watch(ctx); return nil })
+	group.Go(func() error { s.expireTrash(ctx); return nil })
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():

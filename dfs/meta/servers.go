@@ -43,6 +43,7 @@ type server struct {
 	control   string
 	heard     time.Time // zero: not since this metadata server started
 	usage     usage
+	draining  bool
 	connected *grpc.ClientConn // made when it is needed first
 	// avoided is until when no chunk is made on the server, because it has not done
 	// so in time: its heartbeats don't show that its disk hangs.
@@ -71,6 +72,15 @@ func loadServers(r store.Reader, deadAfter time.Duration) (*servers, error) {
 		}
 		return failed == nil
 	})
+	if err == nil && failed == nil {
+		err = scanTable(r, tableMember, func(k key, value []byte) bool {
+			var m *member
+			if m, failed = decodeMember(value); failed == nil {
+				s.drain(uint32(k.number()), m.draining)
+			}
+			return failed == nil
+		})
+	}
 	return s, errors.Join(err, failed)
 }
 
@@ -161,8 +171,8 @@ func (s *servers) split(ids []uint32) (likely, dead []uint32) {
 	return likely, dead
 }
 
-// choose picks at most count live servers that are not excluded, the more likely
-// the more space they have.
+// choose picks at most count live servers that are neither drained nor excluded, the
+// more likely the more space they have.
 func (s *servers) choose(count int, excluded []uint32) []uint32 {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -174,7 +184,7 @@ func (s *servers) choose(count int, excluded []uint32) []uint32 {
 	now := time.Now()
 	typical := s.typicalFree()
 	for id, server := range s.known {
-		if s.aliveLocked(server) && !slices.Contains(excluded, id) {
+		if s.aliveLocked(server) && !server.draining && !slices.Contains(excluded, id) {
 			// Sorting by u^(1/w) draws without replacement with weights w
 			// (Efraimidis and Spirakis, 2006); exponential variates sort the same.
 			c := candidate{id, rand.ExpFloat64() / server.room(typical)}
@@ -268,6 +278,7 @@ func (s *servers) join(joined *server) error {
 		return nil
 	}
 	joined.usage = last.usage
+	joined.draining = last.draining
 	if last.connected != nil && last.control == joined.control {
 		joined.connected = last.connected
 		joined.connected.ResetConnectBackoff()
@@ -290,15 +301,29 @@ func (s *Server) Register(ctx context.Context, q *control.RegisterRequest) (*con
 	if err != nil {
 		return nil, refusal(codes.InvalidArgument, "register: %v", err)
 	}
+	if len(q.Nonce) != 0 && len(q.Nonce) != nonceSize {
+		return nil, refusal(codes.InvalidArgument, "register: a nonce of %d bytes, must be %d", len(q.Nonce), nonceSize)
+	}
+	isNew := false
 	err = s.executor.do(ctx, func(c *change) error {
 		if joined.id == 0 {
+			joined.id = c.joinedBefore(q.Nonce)
+		}
+		if m, _ := load(c, memberKey(joined.id), decodeMember); m != nil && m.removed {
+			return refuse("EPERM", "chunk server %d was decommissioned: delete its directory, or start it with an empty one", joined.id)
+		}
+		if joined.id == 0 {
+			isNew = true
 			if c.totals.nextServer > maxServers {
 				return refusal(codes.ResourceExhausted, "%d chunk servers have joined: no more are allowed", maxServers)
 			}
 			joined.id = c.totals.nextServer
 			c.totals.nextServer++
 			c.putTotals()
-		} else if joined.id >= c.totals.nextServer || len(q.Cluster) == 0 {
+			if len(q.Nonce) > 0 {
+				c.put(nonceKey(q.Nonce), serverNumber(joined.id))
+			}
+		} else if joined.id >= c.totals.nextServer || (len(q.Cluster) == 0 && q.Server != 0) {
 			return refuse("EINVAL", "no chunk server %d has joined this cluster", joined.id)
 		}
 		joined.createdBelow = c.totals.nextChunk
@@ -314,11 +339,27 @@ func (s *Server) Register(ctx context.Context, q *control.RegisterRequest) (*con
 		s.log.Warn("close the connection to a chunk server that has moved", "server", joined.id, "error", err)
 	}
 	s.log.Info("chunk server registered", "server", joined.id, "data", q.DataAddress, "control", q.ControlAddress)
-	s.mender.do(chores{clean: true, everything: true})
+	s.mender.do(chores{everything: true})
+	if isNew {
+		select {
+		case s.mender.added <- struct{}{}:
+		default:
+		}
+	}
 	return &control.RegisterReply{
 		Cluster: s.identity.cluster[:], Server: joined.id, HeartbeatMs: uint64(s.config.Heartbeat.Milliseconds()),
 		LeaseMs: uint64(s.servingTime().Milliseconds()),
 	}, nil
+}
+
+// joinedBefore returns the server that registered with a nonce, when the answer did
+// not reach it; 0 for none.
+func (c *change) joinedBefore(nonce []byte) uint32 {
+	if len(nonce) == 0 {
+		return 0
+	}
+	id, _ := load(c, nonceKey(nonce), decodeServerNumber)
+	return uint32(id)
 }
 
 // Heartbeat implements control.MetaServer.
@@ -330,7 +371,7 @@ func (s *Server) Heartbeat(_ context.Context, q *control.HeartbeatRequest) (*con
 	known, revived := s.servers.hear(q)
 	if revived {
 		s.log.Info("chunk server is back", "server", q.Server)
-		s.mender.do(chores{clean: true, everything: true})
+		s.mender.do(chores{everything: true})
 	}
 	if !known {
 		return &control.HeartbeatReply{RegisterAgain: true}, nil
@@ -362,7 +403,7 @@ func (s *servers) status() []*control.ServerStatus {
 		all = append(all, &control.ServerStatus{
 			Server: id, DataAddress: server.data.String(), ControlAddress: server.control, Alive: s.aliveLocked(server),
 			CapacityBytes: server.usage.capacity, FreeBytes: server.usage.free,
-			UsedBytes: server.usage.used, Replicas: server.usage.replicas,
+			UsedBytes: server.usage.used, Replicas: server.usage.replicas, Draining: server.draining,
 		})
 	}
 	slices.SortFunc(all, func(a, b *control.ServerStatus) int { return cmp.Compare(a.Server, b.Server) })

@@ -237,7 +237,14 @@ func (s *Server) Cluster(ctx context.Context, _ *control.Empty) (*control.Cluste
 	if t != nil {
 		reply.Files, reply.Directories, reply.Chunks, reply.LogicalBytes = t.files, t.directories, t.chunks, t.bytes
 	}
+	reply.Queues = s.mender.queues()
+	trashed, trashedBytes := s.trash.size()
+	reply.TrashFiles, reply.TrashBytes = uint64(trashed), trashedBytes
+	countedOn := make(map[uint32]uint64)
 	err := s.scanChunks(r, func(p place, c *chunk) {
+		for _, server := range c.servers {
+			countedOn[server]++
+		}
 		n := r.inode(p.inode)
 		alive := slices.DeleteFunc(c.servers, func(id uint32) bool { return !s.servers.alive(id) })
 		if n != nil && len(alive) < int(n.Replication) {
@@ -247,6 +254,11 @@ func (s *Server) Cluster(ctx context.Context, _ *control.Empty) (*control.Cluste
 	})
 	if err := errors.Join(err, r.err); err != nil {
 		return nil, storeFailed(err)
+	}
+	for _, server := range reply.Servers {
+		if server.Draining {
+			server.CountedOn = countedOn[server.Server]
+		}
 	}
 	return reply, ctx.Err()
 }

@@ -37,8 +37,10 @@ func (m *mutation) setContent(n *inode, content []byte) {
 
 // resize sets a file's size and no more.
 func (c *change) resize(n *inode, size uint64) {
-	c.totals.bytes += size - n.Size
-	c.putTotals()
+	if n.Links > 0 { // what is in the trash does not count
+		c.totals.bytes += size - n.Size
+		c.putTotals()
+	}
 	n.Size = size
 }
 

@@ -237,7 +237,8 @@ func (s *stage) startMeta(ctx context.Context) (address string, err error) {
 	}
 	ip := s.network.Host(roleMeta).Address.String()
 	r, err := s.start(roleMeta, roleMeta, roleMeta,
-		s.waggle("meta", "--dir", dir, "--address", ip+":0", "--lookup-address", ip+":0", "--lookup", s.key.lookup))
+		s.waggle("meta", "--dir", dir, "--address", ip+":0", "--lookup-address", ip+":0", "--lookup", s.key.lookup,
+			"--trash-time", "0")) // what a workload removes must not fill the disk of the next trial
 	if err != nil {
 		return "", err
 	}

@@ -2613,7 +2613,10 @@ type RegisterRequest struct {
 	ControlAddress string                 `protobuf:"bytes,4,opt,name=control_address,json=controlAddress,proto3" json:"control_address,omitempty"` // "ip:port"
 	// Of the process: another one says that the process before is no more. A server
 	// serves no reads from before it registers until its report is answered.
-	Incarnation   uint64 `protobuf:"varint,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	Incarnation uint64 `protobuf:"varint,5,opt,name=incarnation,proto3" json:"incarnation,omitempty"`
+	// The server's own number, chosen at random with its directory: who registers a
+	// second time, because the first answer was lost, is the same server.
+	Nonce         []byte `protobuf:"bytes,6,opt,name=nonce,proto3" json:"nonce,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2681,6 +2684,13 @@ func (x *RegisterRequest) GetIncarnation() uint64 {
 		return x.Incarnation
 	}
 	return 0
+}
+
+func (x *RegisterRequest) GetNonce() []byte {
+	if x != nil {
+		return x.Nonce
+	}
+	return nil
 }
 
 type RegisterReply struct {
@@ -3236,7 +3246,8 @@ type CopyRequest struct {
 	OnlyBlocks    []uint64               `protobuf:"varint,5,rep,packed,name=only_blocks,json=onlyBlocks,proto3" json:"only_blocks,omitempty"`  // rewrite just these block offsets; empty: all that differ
 	// Blocks that do not match their checksum at the source are copied as they are, and
 	// still don't. Without it the copy fails with DATA_LOSS.
-	CarryDamage   bool `protobuf:"varint,6,opt,name=carry_damage,json=carryDamage,proto3" json:"carry_damage,omitempty"`
+	CarryDamage   bool   `protobuf:"varint,6,opt,name=carry_damage,json=carryDamage,proto3" json:"carry_damage,omitempty"`
+	SourceChunk   uint64 `protobuf:"varint,7,opt,name=source_chunk,json=sourceChunk,proto3" json:"source_chunk,omitempty"` // the chunk to be copied; 0: that of the same number
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3311,6 +3322,13 @@ func (x *CopyRequest) GetCarryDamage() bool {
 		return x.CarryDamage
 	}
 	return false
+}
+
+func (x *CopyRequest) GetSourceChunk() uint64 {
+	if x != nil {
+		return x.SourceChunk
+	}
+	return 0
 }
 
 type TruncateRequest struct {
@@ -3539,6 +3557,9 @@ type ClusterReply struct {
 	ChunksUnderreplicated uint64                 `protobuf:"varint,6,opt,name=chunks_underreplicated,json=chunksUnderreplicated,proto3" json:"chunks_underreplicated,omitempty"`
 	Sessions              uint64                 `protobuf:"varint,7,opt,name=sessions,proto3" json:"sessions,omitempty"`
 	Servers               []*ServerStatus        `protobuf:"bytes,8,rep,name=servers,proto3" json:"servers,omitempty"`
+	Queues                []*QueueStatus         `protobuf:"bytes,9,rep,name=queues,proto3" json:"queues,omitempty"`
+	TrashFiles            uint64                 `protobuf:"varint,10,opt,name=trash_files,json=trashFiles,proto3" json:"trash_files,omitempty"`
+	TrashBytes            uint64                 `protobuf:"varint,11,opt,name=trash_bytes,json=trashBytes,proto3" json:"trash_bytes,omitempty"`
 	unknownFields         protoimpl.UnknownFields
 	sizeCache             protoimpl.SizeCache
 }
@@ -3629,6 +3650,113 @@ func (x *ClusterReply) GetServers() []*ServerStatus {
 	return nil
 }
 
+func (x *ClusterReply) GetQueues() []*QueueStatus {
+	if x != nil {
+		return x.Queues
+	}
+	return nil
+}
+
+func (x *ClusterReply) GetTrashFiles() uint64 {
+	if x != nil {
+		return x.TrashFiles
+	}
+	return 0
+}
+
+func (x *ClusterReply) GetTrashBytes() uint64 {
+	if x != nil {
+		return x.TrashBytes
+	}
+	return 0
+}
+
+// QueueStatus is what waits for one kind of repair, in chunks: "settle", "copy" and
+// "move"; or to be deleted: "removed files", and replicas for "delete".
+type QueueStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Waiting       uint64                 `protobuf:"varint,2,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	Retrying      uint64                 `protobuf:"varint,3,opt,name=retrying,proto3" json:"retrying,omitempty"` // of those waiting, after a failure
+	Running       uint64                 `protobuf:"varint,4,opt,name=running,proto3" json:"running,omitempty"`
+	Done          uint64                 `protobuf:"varint,5,opt,name=done,proto3" json:"done,omitempty"`     // since the metadata server started
+	Failed        uint64                 `protobuf:"varint,6,opt,name=failed,proto3" json:"failed,omitempty"` // attempts
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *QueueStatus) Reset() {
+	*x = QueueStatus{}
+	mi := &file_control_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *QueueStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*QueueStatus) ProtoMessage() {}
+
+func (x *QueueStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use QueueStatus.ProtoReflect.Descriptor instead.
+func (*QueueStatus) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *QueueStatus) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *QueueStatus) GetWaiting() uint64 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *QueueStatus) GetRetrying() uint64 {
+	if x != nil {
+		return x.Retrying
+	}
+	return 0
+}
+
+func (x *QueueStatus) GetRunning() uint64 {
+	if x != nil {
+		return x.Running
+	}
+	return 0
+}
+
+func (x *QueueStatus) GetDone() uint64 {
+	if x != nil {
+		return x.Done
+	}
+	return 0
+}
+
+func (x *QueueStatus) GetFailed() uint64 {
+	if x != nil {
+		return x.Failed
+	}
+	return 0
+}
+
 type ServerStatus struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
 	Server         uint32                 `protobuf:"varint,1,opt,name=server,proto3" json:"server,omitempty"`
@@ -3639,13 +3767,15 @@ type ServerStatus struct {
 	FreeBytes      uint64                 `protobuf:"varint,6,opt,name=free_bytes,json=freeBytes,proto3" json:"free_bytes,omitempty"`
 	UsedBytes      uint64                 `protobuf:"varint,7,opt,name=used_bytes,json=usedBytes,proto3" json:"used_bytes,omitempty"`
 	Replicas       uint64                 `protobuf:"varint,8,opt,name=replicas,proto3" json:"replicas,omitempty"`
+	Draining       bool                   `protobuf:"varint,9,opt,name=draining,proto3" json:"draining,omitempty"`                     // it gets no new replicas, and is left by those it has
+	CountedOn      uint64                 `protobuf:"varint,10,opt,name=counted_on,json=countedOn,proto3" json:"counted_on,omitempty"` // its replicas that chunks count on, while it is draining
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
 
 func (x *ServerStatus) Reset() {
 	*x = ServerStatus{}
-	mi := &file_control_proto_msgTypes[51]
+	mi := &file_control_proto_msgTypes[52]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3657,7 +3787,7 @@ func (x *ServerStatus) String() string {
 func (*ServerStatus) ProtoMessage() {}
 
 func (x *ServerStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[51]
+	mi := &file_control_proto_msgTypes[52]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3670,7 +3800,7 @@ func (x *ServerStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ServerStatus.ProtoReflect.Descriptor instead.
 func (*ServerStatus) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{51}
+	return file_control_proto_rawDescGZIP(), []int{52}
 }
 
 func (x *ServerStatus) GetServer() uint32 {
@@ -3729,6 +3859,424 @@ func (x *ServerStatus) GetReplicas() uint64 {
 	return 0
 }
 
+func (x *ServerStatus) GetDraining() bool {
+	if x != nil {
+		return x.Draining
+	}
+	return false
+}
+
+func (x *ServerStatus) GetCountedOn() uint64 {
+	if x != nil {
+		return x.CountedOn
+	}
+	return 0
+}
+
+type TrashRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	After         []byte                 `protobuf:"bytes,2,opt,name=after,proto3" json:"after,omitempty"`  // `next` of the page before; empty for the first
+	Limit         uint32                 `protobuf:"varint,3,opt,name=limit,proto3" json:"limit,omitempty"` // entries; at most 4096, 0: as many as allowed
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrashRequest) Reset() {
+	*x = TrashRequest{}
+	mi := &file_control_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrashRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrashRequest) ProtoMessage() {}
+
+func (x *TrashRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrashRequest.ProtoReflect.Descriptor instead.
+func (*TrashRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *TrashRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *TrashRequest) GetAfter() []byte {
+	if x != nil {
+		return x.After
+	}
+	return nil
+}
+
+func (x *TrashRequest) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+type TrashReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Entries       []*TrashEntry          `protobuf:"bytes,1,rep,name=entries,proto3" json:"entries,omitempty"` // the one removed first comes first
+	Next          []byte                 `protobuf:"bytes,2,opt,name=next,proto3" json:"next,omitempty"`       // empty: there are no more
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrashReply) Reset() {
+	*x = TrashReply{}
+	mi := &file_control_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrashReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrashReply) ProtoMessage() {}
+
+func (x *TrashReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrashReply.ProtoReflect.Descriptor instead.
+func (*TrashReply) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{54}
+}
+
+func (x *TrashReply) GetEntries() []*TrashEntry {
+	if x != nil {
+		return x.Entries
+	}
+	return nil
+}
+
+func (x *TrashReply) GetNext() []byte {
+	if x != nil {
+		return x.Next
+	}
+	return nil
+}
+
+type TrashEntry struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Inode         uint64                 `protobuf:"varint,1,opt,name=inode,proto3" json:"inode,omitempty"`
+	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"` // as the file was removed by; begins with "/" if that was from the root
+	Size          uint64                 `protobuf:"varint,3,opt,name=size,proto3" json:"size,omitempty"`
+	Uid           uint32                 `protobuf:"varint,4,opt,name=uid,proto3" json:"uid,omitempty"`
+	RemovedNs     int64                  `protobuf:"varint,5,opt,name=removed_ns,json=removedNs,proto3" json:"removed_ns,omitempty"`
+	ExpiresNs     int64                  `protobuf:"varint,6,opt,name=expires_ns,json=expiresNs,proto3" json:"expires_ns,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TrashEntry) Reset() {
+	*x = TrashEntry{}
+	mi := &file_control_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TrashEntry) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TrashEntry) ProtoMessage() {}
+
+func (x *TrashEntry) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TrashEntry.ProtoReflect.Descriptor instead.
+func (*TrashEntry) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *TrashEntry) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
+func (x *TrashEntry) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *TrashEntry) GetSize() uint64 {
+	if x != nil {
+		return x.Size
+	}
+	return 0
+}
+
+func (x *TrashEntry) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *TrashEntry) GetRemovedNs() int64 {
+	if x != nil {
+		return x.RemovedNs
+	}
+	return 0
+}
+
+func (x *TrashEntry) GetExpiresNs() int64 {
+	if x != nil {
+		return x.ExpiresNs
+	}
+	return 0
+}
+
+type UndeleteRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Session       uint64                 `protobuf:"varint,1,opt,name=session,proto3" json:"session,omitempty"`
+	Inode         uint64                 `protobuf:"varint,2,opt,name=inode,proto3" json:"inode,omitempty"`
+	To            *Node                  `protobuf:"bytes,3,opt,name=to,proto3" json:"to,omitempty"` // its new name, which must be free
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UndeleteRequest) Reset() {
+	*x = UndeleteRequest{}
+	mi := &file_control_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UndeleteRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UndeleteRequest) ProtoMessage() {}
+
+func (x *UndeleteRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UndeleteRequest.ProtoReflect.Descriptor instead.
+func (*UndeleteRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *UndeleteRequest) GetSession() uint64 {
+	if x != nil {
+		return x.Session
+	}
+	return 0
+}
+
+func (x *UndeleteRequest) GetInode() uint64 {
+	if x != nil {
+		return x.Inode
+	}
+	return 0
+}
+
+func (x *UndeleteRequest) GetTo() *Node {
+	if x != nil {
+		return x.To
+	}
+	return nil
+}
+
+type DecommissionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Server        uint32                 `protobuf:"varint,1,opt,name=server,proto3" json:"server,omitempty"`
+	Cancel        bool                   `protobuf:"varint,2,opt,name=cancel,proto3" json:"cancel,omitempty"` // go on with a server that is being drained
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DecommissionRequest) Reset() {
+	*x = DecommissionRequest{}
+	mi := &file_control_proto_msgTypes[57]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DecommissionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DecommissionRequest) ProtoMessage() {}
+
+func (x *DecommissionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[57]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DecommissionRequest.ProtoReflect.Descriptor instead.
+func (*DecommissionRequest) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{57}
+}
+
+func (x *DecommissionRequest) GetServer() uint32 {
+	if x != nil {
+		return x.Server
+	}
+	return 0
+}
+
+func (x *DecommissionRequest) GetCancel() bool {
+	if x != nil {
+		return x.Cancel
+	}
+	return false
+}
+
+type DrainProgress struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ReplicasLeft  uint64                 `protobuf:"varint,1,opt,name=replicas_left,json=replicasLeft,proto3" json:"replicas_left,omitempty"`
+	Removed       bool                   `protobuf:"varint,2,opt,name=removed,proto3" json:"removed,omitempty"` // the cluster has forgotten the server
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DrainProgress) Reset() {
+	*x = DrainProgress{}
+	mi := &file_control_proto_msgTypes[58]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DrainProgress) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DrainProgress) ProtoMessage() {}
+
+func (x *DrainProgress) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[58]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DrainProgress.ProtoReflect.Descriptor instead.
+func (*DrainProgress) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{58}
+}
+
+func (x *DrainProgress) GetReplicasLeft() uint64 {
+	if x != nil {
+		return x.ReplicasLeft
+	}
+	return 0
+}
+
+func (x *DrainProgress) GetRemoved() bool {
+	if x != nil {
+		return x.Removed
+	}
+	return false
+}
+
+type RebalanceReply struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Moves         uint64                 `protobuf:"varint,1,opt,name=moves,proto3" json:"moves,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RebalanceReply) Reset() {
+	*x = RebalanceReply{}
+	mi := &file_control_proto_msgTypes[59]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RebalanceReply) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RebalanceReply) ProtoMessage() {}
+
+func (x *RebalanceReply) ProtoReflect() protoreflect.Message {
+	mi := &file_control_proto_msgTypes[59]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RebalanceReply.ProtoReflect.Descriptor instead.
+func (*RebalanceReply) Descriptor() ([]byte, []int) {
+	return file_control_proto_rawDescGZIP(), []int{59}
+}
+
+func (x *RebalanceReply) GetMoves() uint64 {
+	if x != nil {
+		return x.Moves
+	}
+	return 0
+}
+
 type CheckRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Replicas      bool                   `protobuf:"varint,1,opt,name=replicas,proto3" json:"replicas,omitempty"`
@@ -3740,7 +4288,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_control_proto_msgTypes[52]
+	mi := &file_control_proto_msgTypes[60]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3752,7 +4300,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[52]
+	mi := &file_control_proto_msgTypes[60]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3765,7 +4313,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{52}
+	return file_control_proto_rawDescGZIP(), []int{60}
 }
 
 func (x *CheckRequest) GetReplicas() bool {
@@ -3801,7 +4349,7 @@ type CheckProgress struct {
 
 func (x *CheckProgress) Reset() {
 	*x = CheckProgress{}
-	mi := &file_control_proto_msgTypes[53]
+	mi := &file_control_proto_msgTypes[61]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3813,7 +4361,7 @@ func (x *CheckProgress) String() string {
 func (*CheckProgress) ProtoMessage() {}
 
 func (x *CheckProgress) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[53]
+	mi := &file_control_proto_msgTypes[61]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3826,7 +4374,7 @@ func (x *CheckProgress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckProgress.ProtoReflect.Descriptor instead.
 func (*CheckProgress) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{53}
+	return file_control_proto_rawDescGZIP(), []int{61}
 }
 
 func (x *CheckProgress) GetChecked() uint64 {
@@ -3869,7 +4417,7 @@ type RoleStatus struct {
 
 func (x *RoleStatus) Reset() {
 	*x = RoleStatus{}
-	mi := &file_control_proto_msgTypes[54]
+	mi := &file_control_proto_msgTypes[62]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3881,7 +4429,7 @@ func (x *RoleStatus) String() string {
 func (*RoleStatus) ProtoMessage() {}
 
 func (x *RoleStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_control_proto_msgTypes[54]
+	mi := &file_control_proto_msgTypes[62]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3894,7 +4442,7 @@ func (x *RoleStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoleStatus.ProtoReflect.Descriptor instead.
 func (*RoleStatus) Descriptor() ([]byte, []int) {
-	return file_control_proto_rawDescGZIP(), []int{54}
+	return file_control_proto_rawDescGZIP(), []int{62}
 }
 
 func (x *RoleStatus) GetRole() string {
@@ -4144,13 +4692,14 @@ const file_control_proto_rawDesc = "" +
 	"\x05chunk\x18\x02 \x01(\x04R\x05chunk\x12\x16\n" +
 	"\x06server\x18\x03 \x01(\rR\x06server\x12\x16\n" +
 	"\x06offset\x18\x04 \x01(\x04R\x06offset\x12\x18\n" +
-	"\afailing\x18\x05 \x01(\bR\afailing\"\xb1\x01\n" +
+	"\afailing\x18\x05 \x01(\bR\afailing\"\xc7\x01\n" +
 	"\x0fRegisterRequest\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\fR\acluster\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\rR\x06server\x12!\n" +
 	"\fdata_address\x18\x03 \x01(\tR\vdataAddress\x12'\n" +
 	"\x0fcontrol_address\x18\x04 \x01(\tR\x0econtrolAddress\x12 \n" +
-	"\vincarnation\x18\x05 \x01(\x04R\vincarnation\"\x7f\n" +
+	"\vincarnation\x18\x05 \x01(\x04R\vincarnation\x12\x14\n" +
+	"\x05nonce\x18\x06 \x01(\fR\x05nonce\"\x7f\n" +
 	"\rRegisterReply\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\fR\acluster\x12\x16\n" +
 	"\x06server\x18\x02 \x01(\rR\x06server\x12!\n" +
@@ -4191,7 +4740,7 @@ const file_control_proto_rawDesc = "" +
 	"\bsequence\x18\x03 \x01(\x04R\bsequence\x12\x16\n" +
 	"\x06length\x18\x04 \x01(\x04R\x06length\x12\x12\n" +
 	"\x04torn\x18\x05 \x01(\bR\x04torn\x12\x16\n" +
-	"\x06fenced\x18\x06 \x01(\bR\x06fenced\"\xd5\x01\n" +
+	"\x06fenced\x18\x06 \x01(\bR\x06fenced\"\xf8\x01\n" +
 	"\vCopyRequest\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12/\n" +
@@ -4199,7 +4748,8 @@ const file_control_proto_rawDesc = "" +
 	"\x0esource_control\x18\x04 \x01(\tR\rsourceControl\x12\x1f\n" +
 	"\vonly_blocks\x18\x05 \x03(\x04R\n" +
 	"onlyBlocks\x12!\n" +
-	"\fcarry_damage\x18\x06 \x01(\bR\vcarryDamage\"U\n" +
+	"\fcarry_damage\x18\x06 \x01(\bR\vcarryDamage\x12!\n" +
+	"\fsource_chunk\x18\a \x01(\x04R\vsourceChunk\"U\n" +
 	"\x0fTruncateRequest\x12\x14\n" +
 	"\x05chunk\x18\x01 \x01(\x04R\x05chunk\x12\x14\n" +
 	"\x05epoch\x18\x02 \x01(\x04R\x05epoch\x12\x16\n" +
@@ -4213,7 +4763,7 @@ const file_control_proto_rawDesc = "" +
 	"\x05state\x18\x03 \x01(\v2\x1c.waggle.control.ReplicaStateR\x05state\"N\n" +
 	"\vVerifyReply\x12\x16\n" +
 	"\x06blocks\x18\x01 \x01(\x04R\x06blocks\x12'\n" +
-	"\x0fcorrupt_offsets\x18\x02 \x03(\x04R\x0ecorruptOffsets\"\xa8\x02\n" +
+	"\x0fcorrupt_offsets\x18\x02 \x03(\x04R\x0ecorruptOffsets\"\x9f\x03\n" +
 	"\fClusterReply\x12\x18\n" +
 	"\acluster\x18\x01 \x01(\fR\acluster\x12\x14\n" +
 	"\x05files\x18\x02 \x01(\x04R\x05files\x12 \n" +
@@ -4222,7 +4772,20 @@ const file_control_proto_rawDesc = "" +
 	"\rlogical_bytes\x18\x05 \x01(\x04R\flogicalBytes\x125\n" +
 	"\x16chunks_underreplicated\x18\x06 \x01(\x04R\x15chunksUnderreplicated\x12\x1a\n" +
 	"\bsessions\x18\a \x01(\x04R\bsessions\x126\n" +
-	"\aservers\x18\b \x03(\v2\x1c.waggle.control.ServerStatusR\aservers\"\x89\x02\n" +
+	"\aservers\x18\b \x03(\v2\x1c.waggle.control.ServerStatusR\aservers\x123\n" +
+	"\x06queues\x18\t \x03(\v2\x1b.waggle.control.QueueStatusR\x06queues\x12\x1f\n" +
+	"\vtrash_files\x18\n" +
+	" \x01(\x04R\n" +
+	"trashFiles\x12\x1f\n" +
+	"\vtrash_bytes\x18\v \x01(\x04R\n" +
+	"trashBytes\"\x9d\x01\n" +
+	"\vQueueStatus\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\awaiting\x18\x02 \x01(\x04R\awaiting\x12\x1a\n" +
+	"\bretrying\x18\x03 \x01(\x04R\bretrying\x12\x18\n" +
+	"\arunning\x18\x04 \x01(\x04R\arunning\x12\x12\n" +
+	"\x04done\x18\x05 \x01(\x04R\x04done\x12\x16\n" +
+	"\x06failed\x18\x06 \x01(\x04R\x06failed\"\xc4\x02\n" +
 	"\fServerStatus\x12\x16\n" +
 	"\x06server\x18\x01 \x01(\rR\x06server\x12!\n" +
 	"\fdata_address\x18\x02 \x01(\tR\vdataAddress\x12'\n" +
@@ -4233,7 +4796,41 @@ const file_control_proto_rawDesc = "" +
 	"free_bytes\x18\x06 \x01(\x04R\tfreeBytes\x12\x1d\n" +
 	"\n" +
 	"used_bytes\x18\a \x01(\x04R\tusedBytes\x12\x1a\n" +
-	"\breplicas\x18\b \x01(\x04R\breplicas\"V\n" +
+	"\breplicas\x18\b \x01(\x04R\breplicas\x12\x1a\n" +
+	"\bdraining\x18\t \x01(\bR\bdraining\x12\x1d\n" +
+	"\n" +
+	"counted_on\x18\n" +
+	" \x01(\x04R\tcountedOn\"T\n" +
+	"\fTrashRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
+	"\x05after\x18\x02 \x01(\fR\x05after\x12\x14\n" +
+	"\x05limit\x18\x03 \x01(\rR\x05limit\"V\n" +
+	"\n" +
+	"TrashReply\x124\n" +
+	"\aentries\x18\x01 \x03(\v2\x1a.waggle.control.TrashEntryR\aentries\x12\x12\n" +
+	"\x04next\x18\x02 \x01(\fR\x04next\"\x9a\x01\n" +
+	"\n" +
+	"TrashEntry\x12\x14\n" +
+	"\x05inode\x18\x01 \x01(\x04R\x05inode\x12\x12\n" +
+	"\x04path\x18\x02 \x01(\tR\x04path\x12\x12\n" +
+	"\x04size\x18\x03 \x01(\x04R\x04size\x12\x10\n" +
+	"\x03uid\x18\x04 \x01(\rR\x03uid\x12\x1d\n" +
+	"\n" +
+	"removed_ns\x18\x05 \x01(\x03R\tremovedNs\x12\x1d\n" +
+	"\n" +
+	"expires_ns\x18\x06 \x01(\x03R\texpiresNs\"g\n" +
+	"\x0fUndeleteRequest\x12\x18\n" +
+	"\asession\x18\x01 \x01(\x04R\asession\x12\x14\n" +
+	"\x05inode\x18\x02 \x01(\x04R\x05inode\x12$\n" +
+	"\x02to\x18\x03 \x01(\v2\x14.waggle.control.NodeR\x02to\"E\n" +
+	"\x13DecommissionRequest\x12\x16\n" +
+	"\x06server\x18\x01 \x01(\rR\x06server\x12\x16\n" +
+	"\x06cancel\x18\x02 \x01(\bR\x06cancel\"N\n" +
+	"\rDrainProgress\x12#\n" +
+	"\rreplicas_left\x18\x01 \x01(\x04R\freplicasLeft\x12\x18\n" +
+	"\aremoved\x18\x02 \x01(\bR\aremoved\"&\n" +
+	"\x0eRebalanceReply\x12\x14\n" +
+	"\x05moves\x18\x01 \x01(\x04R\x05moves\"V\n" +
 	"\fCheckRequest\x12\x1a\n" +
 	"\breplicas\x18\x01 \x01(\bR\breplicas\x12\x12\n" +
 	"\x04data\x18\x02 \x01(\bR\x04data\x12\x16\n" +
@@ -4254,7 +4851,7 @@ const file_control_proto_rawDesc = "" +
 	"\x05value\x18\x02 \x01(\x03R\x05value:\x028\x01\x1a;\n" +
 	"\rSettingsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\x8b\t\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xb1\v\n" +
 	"\x04Meta\x12J\n" +
 	"\vOpenSession\x12\".waggle.control.OpenSessionRequest\x1a\x17.waggle.control.Session\x12D\n" +
 	"\tKeepAlive\x12 .waggle.control.KeepAliveRequest\x1a\x15.waggle.control.Empty\x12@\n" +
@@ -4271,7 +4868,11 @@ const file_control_proto_rawDesc = "" +
 	"\tHeartbeat\x12 .waggle.control.HeartbeatRequest\x1a\x1e.waggle.control.HeartbeatReply\x12O\n" +
 	"\x0eReportReplicas\x12\x1d.waggle.control.ReplicaReport\x1a\x1e.waggle.control.ReplicaVerdict\x12>\n" +
 	"\aCluster\x12\x15.waggle.control.Empty\x1a\x1c.waggle.control.ClusterReply\x12F\n" +
-	"\x05Check\x12\x1c.waggle.control.CheckRequest\x1a\x1d.waggle.control.CheckProgress0\x012\xab\x05\n" +
+	"\x05Check\x12\x1c.waggle.control.CheckRequest\x1a\x1d.waggle.control.CheckProgress0\x01\x12A\n" +
+	"\x05Trash\x12\x1c.waggle.control.TrashRequest\x1a\x1a.waggle.control.TrashReply\x12G\n" +
+	"\bUndelete\x12\x1f.waggle.control.UndeleteRequest\x1a\x1a.waggle.control.Attributes\x12T\n" +
+	"\fDecommission\x12#.waggle.control.DecommissionRequest\x1a\x1d.waggle.control.DrainProgress0\x01\x12B\n" +
+	"\tRebalance\x12\x15.waggle.control.Empty\x1a\x1e.waggle.control.RebalanceReply2\xab\x05\n" +
 	"\x05Chunk\x12=\n" +
 	"\x06Create\x12\x1c.waggle.control.ReplicaEpoch\x1a\x15.waggle.control.Empty\x12B\n" +
 	"\x04Seal\x12\x1c.waggle.control.ReplicaEpoch\x1a\x1c.waggle.control.ReplicaState\x12<\n" +
@@ -4298,7 +4899,7 @@ func file_control_proto_rawDescGZIP() []byte {
 	return file_control_proto_rawDescData
 }
 
-var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
+var file_control_proto_msgTypes = make([]protoimpl.MessageInfo, 66)
 var file_control_proto_goTypes = []any{
 	(*Empty)(nil),                // 0: waggle.control.Empty
 	(*OpenSessionRequest)(nil),   // 1: waggle.control.OpenSessionRequest
@@ -4351,13 +4952,21 @@ var file_control_proto_goTypes = []any{
 	(*BlockChecksums)(nil),       // 48: waggle.control.BlockChecksums
 	(*VerifyReply)(nil),          // 49: waggle.control.VerifyReply
 	(*ClusterReply)(nil),         // 50: waggle.control.ClusterReply
-	(*ServerStatus)(nil),         // 51: waggle.control.ServerStatus
-	(*CheckRequest)(nil),         // 52: waggle.control.CheckRequest
-	(*CheckProgress)(nil),        // 53: waggle.control.CheckProgress
-	(*RoleStatus)(nil),           // 54: waggle.control.RoleStatus
-	nil,                          // 55: waggle.control.Xattrs.ValuesEntry
-	nil,                          // 56: waggle.control.RoleStatus.CountersEntry
-	nil,                          // 57: waggle.control.RoleStatus.SettingsEntry
+	(*QueueStatus)(nil),          // 51: waggle.control.QueueStatus
+	(*ServerStatus)(nil),         // 52: waggle.control.ServerStatus
+	(*TrashRequest)(nil),         // 53: waggle.control.TrashRequest
+	(*TrashReply)(nil),           // 54: waggle.control.TrashReply
+	(*TrashEntry)(nil),           // 55: waggle.control.TrashEntry
+	(*UndeleteRequest)(nil),      // 56: waggle.control.UndeleteRequest
+	(*DecommissionRequest)(nil),  // 57: waggle.control.DecommissionRequest
+	(*DrainProgress)(nil),        // 58: waggle.control.DrainProgress
+	(*RebalanceReply)(nil),       // 59: waggle.control.RebalanceReply
+	(*CheckRequest)(nil),         // 60: waggle.control.CheckRequest
+	(*CheckProgress)(nil),        // 61: waggle.control.CheckProgress
+	(*RoleStatus)(nil),           // 62: waggle.control.RoleStatus
+	nil,                          // 63: waggle.control.Xattrs.ValuesEntry
+	nil,                          // 64: waggle.control.RoleStatus.CountersEntry
+	nil,                          // 65: waggle.control.RoleStatus.SettingsEntry
 }
 var file_control_proto_depIdxs = []int32{
 	4,  // 0: waggle.control.KeepAliveRequest.leases:type_name -> waggle.control.HeldLease
@@ -4394,75 +5003,86 @@ var file_control_proto_depIdxs = []int32{
 	6,  // 31: waggle.control.ReadDirectoryRequest.node:type_name -> waggle.control.Node
 	29, // 32: waggle.control.ReadDirectoryReply.entries:type_name -> waggle.control.DirectoryEntry
 	7,  // 33: waggle.control.DirectoryEntry.attributes:type_name -> waggle.control.Attributes
-	55, // 34: waggle.control.Xattrs.values:type_name -> waggle.control.Xattrs.ValuesEntry
+	63, // 34: waggle.control.Xattrs.values:type_name -> waggle.control.Xattrs.ValuesEntry
 	24, // 35: waggle.control.LeaseReply.location:type_name -> waggle.control.Location
 	40, // 36: waggle.control.HeartbeatReply.fences:type_name -> waggle.control.Fence
 	44, // 37: waggle.control.ReplicaReport.replicas:type_name -> waggle.control.ReplicaState
 	40, // 38: waggle.control.ReplicaVerdict.fences:type_name -> waggle.control.Fence
 	25, // 39: waggle.control.CopyRequest.source:type_name -> waggle.control.Replica
 	44, // 40: waggle.control.BlockChecksums.state:type_name -> waggle.control.ReplicaState
-	51, // 41: waggle.control.ClusterReply.servers:type_name -> waggle.control.ServerStatus
-	56, // 42: waggle.control.RoleStatus.counters:type_name -> waggle.control.RoleStatus.CountersEntry
-	57, // 43: waggle.control.RoleStatus.settings:type_name -> waggle.control.RoleStatus.SettingsEntry
-	1,  // 44: waggle.control.Meta.OpenSession:input_type -> waggle.control.OpenSessionRequest
-	3,  // 45: waggle.control.Meta.KeepAlive:input_type -> waggle.control.KeepAliveRequest
-	2,  // 46: waggle.control.Meta.CloseSession:input_type -> waggle.control.SessionID
-	8,  // 47: waggle.control.Meta.Mutate:input_type -> waggle.control.MutateRequest
-	22, // 48: waggle.control.Meta.Walk:input_type -> waggle.control.WalkRequest
-	27, // 49: waggle.control.Meta.ReadDirectory:input_type -> waggle.control.ReadDirectoryRequest
-	26, // 50: waggle.control.Meta.GetXattrs:input_type -> waggle.control.NodeRequest
-	31, // 51: waggle.control.Meta.Lease:input_type -> waggle.control.LeaseRequest
-	33, // 52: waggle.control.Meta.ReportFailure:input_type -> waggle.control.FailureRequest
-	34, // 53: waggle.control.Meta.Release:input_type -> waggle.control.ReleaseRequest
-	35, // 54: waggle.control.Meta.ReportCorrupt:input_type -> waggle.control.CorruptRequest
-	36, // 55: waggle.control.Meta.Register:input_type -> waggle.control.RegisterRequest
-	38, // 56: waggle.control.Meta.Heartbeat:input_type -> waggle.control.HeartbeatRequest
-	41, // 57: waggle.control.Meta.ReportReplicas:input_type -> waggle.control.ReplicaReport
-	0,  // 58: waggle.control.Meta.Cluster:input_type -> waggle.control.Empty
-	52, // 59: waggle.control.Meta.Check:input_type -> waggle.control.CheckRequest
-	43, // 60: waggle.control.Chunk.Create:input_type -> waggle.control.ReplicaEpoch
-	43, // 61: waggle.control.Chunk.Seal:input_type -> waggle.control.ReplicaEpoch
-	43, // 62: waggle.control.Chunk.Fence:input_type -> waggle.control.ReplicaEpoch
-	43, // 63: waggle.control.Chunk.State:input_type -> waggle.control.ReplicaEpoch
-	45, // 64: waggle.control.Chunk.CopyFrom:input_type -> waggle.control.CopyRequest
-	46, // 65: waggle.control.Chunk.Truncate:input_type -> waggle.control.TruncateRequest
-	47, // 66: waggle.control.Chunk.Delete:input_type -> waggle.control.ChunkIDs
-	43, // 67: waggle.control.Chunk.Checksums:input_type -> waggle.control.ReplicaEpoch
-	43, // 68: waggle.control.Chunk.Verify:input_type -> waggle.control.ReplicaEpoch
-	0,  // 69: waggle.control.Chunk.List:input_type -> waggle.control.Empty
-	0,  // 70: waggle.control.Admin.Status:input_type -> waggle.control.Empty
-	5,  // 71: waggle.control.Meta.OpenSession:output_type -> waggle.control.Session
-	0,  // 72: waggle.control.Meta.KeepAlive:output_type -> waggle.control.Empty
-	0,  // 73: waggle.control.Meta.CloseSession:output_type -> waggle.control.Empty
-	20, // 74: waggle.control.Meta.Mutate:output_type -> waggle.control.MutateReply
-	23, // 75: waggle.control.Meta.Walk:output_type -> waggle.control.WalkReply
-	28, // 76: waggle.control.Meta.ReadDirectory:output_type -> waggle.control.ReadDirectoryReply
-	30, // 77: waggle.control.Meta.GetXattrs:output_type -> waggle.control.Xattrs
-	32, // 78: waggle.control.Meta.Lease:output_type -> waggle.control.LeaseReply
-	32, // 79: waggle.control.Meta.ReportFailure:output_type -> waggle.control.LeaseReply
-	0,  // 80: waggle.control.Meta.Release:output_type -> waggle.control.Empty
-	0,  // 81: waggle.control.Meta.ReportCorrupt:output_type -> waggle.control.Empty
-	37, // 82: waggle.control.Meta.Register:output_type -> waggle.control.RegisterReply
-	39, // 83: waggle.control.Meta.Heartbeat:output_type -> waggle.control.HeartbeatReply
-	42, // 84: waggle.control.Meta.ReportReplicas:output_type -> waggle.control.ReplicaVerdict
-	50, // 85: waggle.control.Meta.Cluster:output_type -> waggle.control.ClusterReply
-	53, // 86: waggle.control.Meta.Check:output_type -> waggle.control.CheckProgress
-	0,  // 87: waggle.control.Chunk.Create:output_type -> waggle.control.Empty
-	44, // 88: waggle.control.Chunk.Seal:output_type -> waggle.control.ReplicaState
-	0,  // 89: waggle.control.Chunk.Fence:output_type -> waggle.control.Empty
-	44, // 90: waggle.control.Chunk.State:output_type -> waggle.control.ReplicaState
-	44, // 91: waggle.control.Chunk.CopyFrom:output_type -> waggle.control.ReplicaState
-	44, // 92: waggle.control.Chunk.Truncate:output_type -> waggle.control.ReplicaState
-	0,  // 93: waggle.control.Chunk.Delete:output_type -> waggle.control.Empty
-	48, // 94: waggle.control.Chunk.Checksums:output_type -> waggle.control.BlockChecksums
-	49, // 95: waggle.control.Chunk.Verify:output_type -> waggle.control.VerifyReply
-	44, // 96: waggle.control.Chunk.List:output_type -> waggle.control.ReplicaState
-	54, // 97: waggle.control.Admin.Status:output_type -> waggle.control.RoleStatus
-	71, // [71:98] is the sub-list for method output_type
-	44, // [44:71] is the sub-list for method input_type
-	44, // [44:44] is the sub-list for extension type_name
-	44, // [44:44] is the sub-list for extension extendee
-	0,  // [0:44] is the sub-list for field type_name
+	52, // 41: waggle.control.ClusterReply.servers:type_name -> waggle.control.ServerStatus
+	51, // 42: waggle.control.ClusterReply.queues:type_name -> waggle.control.QueueStatus
+	55, // 43: waggle.control.TrashReply.entries:type_name -> waggle.control.TrashEntry
+	6,  // 44: waggle.control.UndeleteRequest.to:type_name -> waggle.control.Node
+	64, // 45: waggle.control.RoleStatus.counters:type_name -> waggle.control.RoleStatus.CountersEntry
+	65, // 46: waggle.control.RoleStatus.settings:type_name -> waggle.control.RoleStatus.SettingsEntry
+	1,  // 47: waggle.control.Meta.OpenSession:input_type -> waggle.control.OpenSessionRequest
+	3,  // 48: waggle.control.Meta.KeepAlive:input_type -> waggle.control.KeepAliveRequest
+	2,  // 49: waggle.control.Meta.CloseSession:input_type -> waggle.control.SessionID
+	8,  // 50: waggle.control.Meta.Mutate:input_type -> waggle.control.MutateRequest
+	22, // 51: waggle.control.Meta.Walk:input_type -> waggle.control.WalkRequest
+	27, // 52: waggle.control.Meta.ReadDirectory:input_type -> waggle.control.ReadDirectoryRequest
+	26, // 53: waggle.control.Meta.GetXattrs:input_type -> waggle.control.NodeRequest
+	31, // 54: waggle.control.Meta.Lease:input_type -> waggle.control.LeaseRequest
+	33, // 55: waggle.control.Meta.ReportFailure:input_type -> waggle.control.FailureRequest
+	34, // 56: waggle.control.Meta.Release:input_type -> waggle.control.ReleaseRequest
+	35, // 57: waggle.control.Meta.ReportCorrupt:input_type -> waggle.control.CorruptRequest
+	36, // 58: waggle.control.Meta.Register:input_type -> waggle.control.RegisterRequest
+	38, // 59: waggle.control.Meta.Heartbeat:input_type -> waggle.control.HeartbeatRequest
+	41, // 60: waggle.control.Meta.ReportReplicas:input_type -> waggle.control.ReplicaReport
+	0,  // 61: waggle.control.Meta.Cluster:input_type -> waggle.control.Empty
+	60, // 62: waggle.control.Meta.Check:input_type -> waggle.control.CheckRequest
+	53, // 63: waggle.control.Meta.Trash:input_type -> waggle.control.TrashRequest
+	56, // 64: waggle.control.Meta.Undelete:input_type -> waggle.control.UndeleteRequest
+	57, // 65: waggle.control.Meta.Decommission:input_type -> waggle.control.DecommissionRequest
+	0,  // 66: waggle.control.Meta.Rebalance:input_type -> waggle.control.Empty
+	43, // 67: waggle.control.Chunk.Create:input_type -> waggle.control.ReplicaEpoch
+	43, // 68: waggle.control.Chunk.Seal:input_type -> waggle.control.ReplicaEpoch
+	43, // 69: waggle.control.Chunk.Fence:input_type -> waggle.control.ReplicaEpoch
+	43, // 70: waggle.control.Chunk.State:input_type -> waggle.control.ReplicaEpoch
+	45, // 71: waggle.control.Chunk.CopyFrom:input_type -> waggle.control.CopyRequest
+	46, // 72: waggle.control.Chunk.Truncate:input_type -> waggle.control.TruncateRequest
+	47, // 73: waggle.control.Chunk.Delete:input_type -> waggle.control.ChunkIDs
+	43, // 74: waggle.control.Chunk.Checksums:input_type -> waggle.control.ReplicaEpoch
+	43, // 75: waggle.control.Chunk.Verify:input_type -> waggle.control.ReplicaEpoch
+	0,  // 76: waggle.control.Chunk.List:input_type -> waggle.control.Empty
+	0,  // 77: waggle.control.Admin.Status:input_type -> waggle.control.Empty
+	5,  // 78: waggle.control.Meta.OpenSession:output_type -> waggle.control.Session
+	0,  // 79: waggle.control.Meta.KeepAlive:output_type -> waggle.control.Empty
+	0,  // 80: waggle.control.Meta.CloseSession:output_type -> waggle.control.Empty
+	20, // 81: waggle.control.Meta.Mutate:output_type -> waggle.control.MutateReply
+	23, // 82: waggle.control.Meta.Walk:output_type -> waggle.control.WalkReply
+	28, // 83: waggle.control.Meta.ReadDirectory:output_type -> waggle.control.ReadDirectoryReply
+	30, // 84: waggle.control.Meta.GetXattrs:output_type -> waggle.control.Xattrs
+	32, // 85: waggle.control.Meta.Lease:output_type -> waggle.control.LeaseReply
+	32, // 86: waggle.control.Meta.ReportFailure:output_type -> waggle.control.LeaseReply
+	0,  // 87: waggle.control.Meta.Release:output_type -> waggle.control.Empty
+	0,  // 88: waggle.control.Meta.ReportCorrupt:output_type -> waggle.control.Empty
+	37, // 89: waggle.control.Meta.Register:output_type -> waggle.control.RegisterReply
+	39, // 90: waggle.control.Meta.Heartbeat:output_type -> waggle.control.HeartbeatReply
+	42, // 91: waggle.control.Meta.ReportReplicas:output_type -> waggle.control.ReplicaVerdict
+	50, // 92: waggle.control.Meta.Cluster:output_type -> waggle.control.ClusterReply
+	61, // 93: waggle.control.Meta.Check:output_type -> waggle.control.CheckProgress
+	54, // 94: waggle.control.Meta.Trash:output_type -> waggle.control.TrashReply
+	7,  // 95: waggle.control.Meta.Undelete:output_type -> waggle.control.Attributes
+	58, // 96: waggle.control.Meta.Decommission:output_type -> waggle.control.DrainProgress
+	59, // 97: waggle.control.Meta.Rebalance:output_type -> waggle.control.RebalanceReply
+	0,  // 98: waggle.control.Chunk.Create:output_type -> waggle.control.Empty
+	44, // 99: waggle.control.Chunk.Seal:output_type -> waggle.control.ReplicaState
+	0,  // 100: waggle.control.Chunk.Fence:output_type -> waggle.control.Empty
+	44, // 101: waggle.control.Chunk.State:output_type -> waggle.control.ReplicaState
+	44, // 102: waggle.control.Chunk.CopyFrom:output_type -> waggle.control.ReplicaState
+	44, // 103: waggle.control.Chunk.Truncate:output_type -> waggle.control.ReplicaState
+	0,  // 104: waggle.control.Chunk.Delete:output_type -> waggle.control.Empty
+	48, // 105: waggle.control.Chunk.Checksums:output_type -> waggle.control.BlockChecksums
+	49, // 106: waggle.control.Chunk.Verify:output_type -> waggle.control.VerifyReply
+	44, // 107: waggle.control.Chunk.List:output_type -> waggle.control.ReplicaState
+	62, // 108: waggle.control.Admin.Status:output_type -> waggle.control.RoleStatus
+	78, // [78:109] is the sub-list for method output_type
+	47, // [47:78] is the sub-list for method input_type
+	47, // [47:47] is the sub-list for extension type_name
+	47, // [47:47] is the sub-list for extension extendee
+	0,  // [0:47] is the sub-list for field type_name
 }
 
 func init() { file_control_proto_init() }
@@ -4492,7 +5112,7 @@ func file_control_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_control_proto_rawDesc), len(file_control_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   58,
+			NumMessages:   66,
 			NumExtensions: 0,
 			NumServices:   3,
 		},

@@ -44,6 +44,10 @@ const (
 	Meta_ReportReplicas_FullMethodName = "/waggle.control.Meta/ReportReplicas"
 	Meta_Cluster_FullMethodName        = "/waggle.control.Meta/Cluster"
 	Meta_Check_FullMethodName          = "/waggle.control.Meta/Check"
+	Meta_Trash_FullMethodName          = "/waggle.control.Meta/Trash"
+	Meta_Undelete_FullMethodName       = "/waggle.control.Meta/Undelete"
+	Meta_Decommission_FullMethodName   = "/waggle.control.Meta/Decommission"
+	Meta_Rebalance_FullMethodName      = "/waggle.control.Meta/Rebalance"
 )
 
 // MetaClient is the client API for Meta service.
@@ -94,6 +98,17 @@ type MetaClient interface {
 	// sizes, chunks, and with `replicas` every replica on the chunk servers, with
 	// `data` every block of them too), and streams what it finds and how far it is.
 	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckProgress], error)
+	// Trash lists removed files that can still be undeleted: all for root, their own
+	// for others.
+	Trash(ctx context.Context, in *TrashRequest, opts ...grpc.CallOption) (*TrashReply, error)
+	// Undelete gives a removed file a name again.
+	Undelete(ctx context.Context, in *UndeleteRequest, opts ...grpc.CallOption) (*Attributes, error)
+	// Decommission drains a chunk server, streams how far it is, and ends when the
+	// server was removed. The server is drained whether the caller waits or not.
+	Decommission(ctx context.Context, in *DecommissionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainProgress], error)
+	// Rebalance moves replicas from full chunk servers to empty ones, slowly, as is done
+	// when a server is added.
+	Rebalance(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*RebalanceReply, error)
 }
 
 type metaClient struct {
@@ -273,6 +288,55 @@ func (c *metaClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.C
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Meta_CheckClient = grpc.ServerStreamingClient[CheckProgress]
 
+func (c *metaClient) Trash(ctx context.Context, in *TrashRequest, opts ...grpc.CallOption) (*TrashReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(TrashReply)
+	err := c.cc.Invoke(ctx, Meta_Trash_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *metaClient) Undelete(ctx context.Context, in *UndeleteRequest, opts ...grpc.CallOption) (*Attributes, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Attributes)
+	err := c.cc.Invoke(ctx, Meta_Undelete_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *metaClient) Decommission(ctx context.Context, in *DecommissionRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[DrainProgress], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Meta_ServiceDesc.Streams[1], Meta_Decommission_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[DecommissionRequest, DrainProgress]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Meta_DecommissionClient = grpc.ServerStreamingClient[DrainProgress]
+
+func (c *metaClient) Rebalance(ctx context.Context, in *Empty, opts ...grpc.CallOption) (*RebalanceReply, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RebalanceReply)
+	err := c.cc.Invoke(ctx, Meta_Rebalance_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // MetaServer is the server API for Meta service.
 // All implementations must embed UnimplementedMetaServer
 // for forward compatibility.
@@ -321,6 +385,17 @@ type MetaServer interface {
 	// sizes, chunks, and with `replicas` every replica on the chunk servers, with
 	// `data` every block of them too), and streams what it finds and how far it is.
 	Check(*CheckRequest, grpc.ServerStreamingServer[CheckProgress]) error
+	// Trash lists removed files that can still be undeleted: all for root, their own
+	// for others.
+	Trash(context.Context, *TrashRequest) (*TrashReply, error)
+	// Undelete gives a removed file a name again.
+	Undelete(context.Context, *UndeleteRequest) (*Attributes, error)
+	// Decommission drains a chunk server, streams how far it is, and ends when the
+	// server was removed. The server is drained whether the caller waits or not.
+	Decommission(*DecommissionRequest, grpc.ServerStreamingServer[DrainProgress]) error
+	// Rebalance moves replicas from full chunk servers to empty ones, slowly, as is done
+	// when a server is added.
+	Rebalance(context.Context, *Empty) (*RebalanceReply, error)
 	mustEmbedUnimplementedMetaServer()
 }
 
@@ -378,6 +453,18 @@ func (UnimplementedMetaServer) Cluster(context.Context, *Empty) (*ClusterReply, 
 }
 func (UnimplementedMetaServer) Check(*CheckRequest, grpc.ServerStreamingServer[CheckProgress]) error {
 	return status.Error(codes.Unimplemented, "method Check not implemented")
+}
+func (UnimplementedMetaServer) Trash(context.Context, *TrashRequest) (*TrashReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Trash not implemented")
+}
+func (UnimplementedMetaServer) Undelete(context.Context, *UndeleteRequest) (*Attributes, error) {
+	return nil, status.Error(codes.Unimplemented, "method Undelete not implemented")
+}
+func (UnimplementedMetaServer) Decommission(*DecommissionRequest, grpc.ServerStreamingServer[DrainProgress]) error {
+	return status.Error(codes.Unimplemented, "method Decommission not implemented")
+}
+func (UnimplementedMetaServer) Rebalance(context.Context, *Empty) (*RebalanceReply, error) {
+	return nil, status.Error(codes.Unimplemented, "method Rebalance not implemented")
 }
 func (UnimplementedMetaServer) mustEmbedUnimplementedMetaServer() {}
 func (UnimplementedMetaServer) testEmbeddedByValue()              {}
@@ -681,6 +768,71 @@ func _Meta_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Meta_CheckServer = grpc.ServerStreamingServer[CheckProgress]
 
+func _Meta_Trash_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(TrashRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MetaServer).Trash(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Meta_Trash_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MetaServer).Trash(ctx, req.(*TrashRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Meta_Undelete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UndeleteRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MetaServer).Undelete(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Meta_Undelete_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MetaServer).Undelete(ctx, req.(*UndeleteRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Meta_Decommission_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(DecommissionRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(MetaServer).Decommission(m, &grpc.GenericServerStream[DecommissionRequest, DrainProgress]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Meta_DecommissionServer = grpc.ServerStreamingServer[DrainProgress]
+
+func _Meta_Rebalance_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(Empty)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(MetaServer).Rebalance(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Meta_Rebalance_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(MetaServer).Rebalance(ctx, req.(*Empty))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Meta_ServiceDesc is the grpc.ServiceDesc for Meta service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -748,11 +900,28 @@ var Meta_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "Cluster",
 			Handler:    _Meta_Cluster_Handler,
 		},
+		{
+			MethodName: "Trash",
+			Handler:    _Meta_Trash_Handler,
+		},
+		{
+			MethodName: "Undelete",
+			Handler:    _Meta_Undelete_Handler,
+		},
+		{
+			MethodName: "Rebalance",
+			Handler:    _Meta_Rebalance_Handler,
+		},
 	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Check",
 			Handler:       _Meta_Check_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Decommission",
+			Handler:       _Meta_Decommission_Handler,
 			ServerStreams: true,
 		},
 	},

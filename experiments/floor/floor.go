@@ -5,8 +5,8 @@
 // It is written in Go on the same network poller as the DFS, with one request
 // under way on a connection, so that the difference is the DFS and neither the
 // language nor pipelining. Reads are pread and write on the server and a read
-// loop on the client, writes the reverse with an acknowledgement; over UDP it
-// is an echo.
+// loop on the client, writes the reverse, in pieces so that receiving and applying
+// overlap, with an acknowledgement; over UDP it is an echo.
 package floor
 
 import (

@@ -166,10 +166,7 @@ func (c *connection) answer(h header) error {
 		_, err := c.conn.Write(data)
 		return err
 	case write:
-		if _, err := io.ReadFull(c.in, data); err != nil {
-			return err
-		}
-		_, err = f.WriteAt(data, int64(h.offset))
+		err = c.receive(f, data, int64(h.offset))
 	case sync:
 		err = f.Sync()
 	case remove:
@@ -182,6 +179,26 @@ func (c *connection) answer(h header) error {
 	}
 	_, err = c.conn.Write([]byte{acknowledge})
 	return err
+}
+
+// piece is how much of a write is received before it goes to the file, in bytes: the
+// client goes on sending into the socket's buffer meanwhile, so that receiving and
+// applying overlap.
+const piece = 128 << 10
+
+// receive writes what arrives to a file at an offset.
+func (c *connection) receive(f *os.File, data []byte, offset int64) error {
+	for len(data) > 0 {
+		part := data[:min(len(data), piece)]
+		if _, err := io.ReadFull(c.in, part); err != nil {
+			return err
+		}
+		if _, err := f.WriteAt(part, offset); err != nil {
+			return err
+		}
+		data, offset = data[len(part):], offset+int64(len(part))
+	}
+	return nil
 }
 
 func (c *connection) open(file uint32) (*os.File, error) {

@@ -155,7 +155,7 @@ func (r *spliceRelay) splice(in syscall.RawConn, to *net.TCPConn, n int64) (move
 		filled += got
 		for moved < filled {
 			sent, err := spliceOnce(out.Write, func(fd int) (int64, error) {
-				return unix.Splice(p.read, nil, fd, nil, int(filled-moved), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK)
+				return unix.Splice(p.read, nil, fd, nil, int(filled-moved), unix.SPLICE_F_MOVE|unix.SPLICE_F_NONBLOCK|more(n-filled))
 			})
 			if err != nil {
 				return moved, err
@@ -165,6 +165,15 @@ func (r *spliceRelay) splice(in syscall.RawConn, to *net.TCPConn, n int64) (move
 		}
 	}
 	return moved, nil
+}
+
+// more tells the kernel that bytes follow at once, so that it need not send what does
+// not fill a packet: as nginx and sendfile do.
+func more(left int64) int {
+	if left > 0 {
+		return unix.SPLICE_F_MORE
+	}
+	return 0
 }
 
 // spliceOnce calls splice once the socket is ready, through the runtime's

@@ -118,11 +118,7 @@ func (f *File) appendInline(p []byte) (wire.Attributes, error) {
 // leaseEnd gets the lease of the chunk in which the file ends, and returns where.
 func (f *File) leaseEnd() (uint64, error) {
 	if weaken.On(weaken.AppendOnce) {
-		at, err := f.view()
-		if err == nil {
-			err = f.toChunks()
-		}
-		return max(at.Size, f.end), err
+		return max(f.known.Size, f.end), f.toChunks()
 	}
 	tries := newRetry(f.c.options.Patience)
 	for {

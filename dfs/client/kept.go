@@ -64,6 +64,8 @@ func (w *chunkWriter) compare(granted *control.LeaseReply, chunk uint64, under *
 	var err error
 	switch {
 	case weaken.On(weaken.CompareGrant):
+	case chunk == w.chunk && granted.LastWriter == wire.WritesLost && len(w.unsynced) > 0:
+		err = w.lostFrom(0, "all chunk servers that had them have lost writes")
 	case chunk == w.chunk && !known && len(w.unsynced) > 0:
 		err = w.lostFrom(0, "another client has written since, so it can't be told whether they were kept")
 	case chunk == w.chunk && known && begins < w.last:

@@ -112,7 +112,11 @@ func (s *Server) reopen(ctx context.Context, session *session, n *inode, p place
 		return nil, err
 	}
 	s.renewals.renew(session.id, p)
-	return s.leaseReply(p, next, c.writer), nil
+	lastWriter := c.writer
+	if settled.salvaged {
+		lastWriter = wire.WritesLost
+	}
+	return s.leaseReply(p, next, lastWriter), nil
 }
 
 // enough says whether there are as many replicas as a write needs.

@@ -141,3 +141,29 @@ func TestAChunkThatWasNeverDurableIsEmptyAfterAPowerLoss(t *testing.T) {
 	eventually(t, "three replicas", func() bool { return u.has("/f", 3, "new") })
 	require.True(t, u.has("/kept", 3, "kept"))
 }
+
+// A writer whose writes were not durable is told when no replica can be trusted to
+// have them any more, also if the chunk was settled before the writer asks.
+func TestAWriterIsToldThatAllReplicasLostPower(t *testing.T) {
+	u, hosts := cluster(t, 3)
+	inode, chunk := u.store("/f", strings.Repeat("old!", wire.BlockSize/4))
+	l := u.lease(inode, 0)
+	require.Equal(t, u.session, l.LastWriter)
+	l.writeAll(strings.Repeat("new!", wire.BlockSize/4))
+	for _, h := range hosts { // the header and the checksums are on the disk, the data is half there
+		data, sums := h.synced(chunk)
+		h.losePower(chunk, append([]byte("old!"), data[4:]...), sums)
+	}
+	for _, h := range hosts {
+		h.start()
+	}
+	var again *lease
+	eventually(t, "a lease of the chunk", func() (ok bool) {
+		var err error
+		again, err = u.tryLease(inode, 0)
+		return err == nil
+	})
+	require.EqualValues(t, wire.WritesLost, again.LastWriter)
+	again.writeAll(strings.Repeat("last", wire.BlockSize/4))
+	require.Equal(t, u.session, u.lease(inode, 0).LastWriter, "from then on all is well")
+}

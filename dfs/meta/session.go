@@ -224,7 +224,7 @@ func (s *Server) OpenSession(ctx context.Context, q *control.OpenSessionRequest)
 	}
 	var random [8]byte
 	rand.Read(random[:])
-	opened := newSession(binary.LittleEndian.Uint64(random[:])|1, // 0 stands for no session
+	opened := newSession(binary.LittleEndian.Uint64(random[:])|1, // even numbers stand for something else: wire.WritesLost, and 0 for none
 		&sessionRecord{client: q.Client, credentials: credentials{uid: q.Uid, gid: q.Gid, groups: q.Groups}})
 	err := s.executor.do(ctx, func(c *change) error {
 		c.put(sessionKey(opened.id), &opened.sessionRecord)

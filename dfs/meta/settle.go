@@ -31,6 +31,9 @@ type settled struct {
 	servers  []uint32
 	sequence uint64 // of the last write that all replicas hold
 	length   uint64 // bytes
+	// salvaged: no replica could be trusted to have all that it says. What was not
+	// durable may be damaged.
+	salvaged bool
 }
 
 // settledAs returns the record of a chunk that was settled, closed.
@@ -38,6 +41,9 @@ func (c *chunk) settledAs(done *settled) *chunk {
 	next := c.clone()
 	next.epoch, next.servers, next.sequence, next.length = done.epoch, done.servers, done.sequence, uint32(done.length)
 	next.cut, next.open, next.session, next.spill = noCut, false, 0, false
+	if done.salvaged {
+		next.writer = wire.WritesLost
+	}
 	return next
 }
 
@@ -61,7 +67,7 @@ const maxSettles = 4 * wire.MaxReplicas
 func (s *Server) settle(ctx context.Context, c *chunk, failed []uint32) (*settled, error) {
 	failed = slices.Clone(failed)
 	for epoch := c.epoch + 1; epoch <= c.epoch+maxSettles; epoch++ {
-		states, err := s.seal(ctx, c, epoch, failed)
+		states, rebuilt, err := s.seal(ctx, c, epoch, failed)
 		if errors.Is(err, errSealed) {
 			continue
 		}
@@ -72,6 +78,7 @@ func (s *Server) settle(ctx context.Context, c *chunk, failed []uint32) (*settle
 		if err != nil {
 			return nil, err
 		}
+		done.salvaged = done.salvaged || rebuilt
 		if len(lost) > 0 { // they know the epoch, and must not have it
 			failed = append(failed, lost...)
 			continue
@@ -110,7 +117,7 @@ func (s *Server) equalize(ctx context.Context, c *chunk, epoch uint64, states []
 		}
 		best.Length = keep
 	}
-	done = &settled{epoch: epoch, sequence: best.Sequence, length: best.Length}
+	done = &settled{epoch: epoch, sequence: best.Sequence, length: best.Length, salvaged: salvaged}
 	equal := forEach(cut, func(r replicaState) (uint32, error) {
 		if r.server == best.server || r.Sequence == best.Sequence && r.Length == best.Length && !r.Torn && !best.Torn {
 			return r.server, nil
@@ -186,8 +193,9 @@ func (s *Server) cutChunk(ctx context.Context, p place) error {
 var errSealed = errors.New("a replica has a later epoch")
 
 // seal makes the replicas that can be reached refuse epochs before the new one,
-// and makes all that they hold durable.
-func (s *Server) seal(ctx context.Context, c *chunk, epoch uint64, failed []uint32) ([]replicaState, error) {
+// and makes all that they hold durable. Rebuilt is one that had to be made anew for
+// that.
+func (s *Server) seal(ctx context.Context, c *chunk, epoch uint64, failed []uint32) (states []replicaState, rebuilt bool, err error) {
 	trusted := slices.DeleteFunc(slices.Clone(c.servers), func(id uint32) bool { return slices.Contains(failed, id) })
 	first, rest := s.servers.split(trusted)
 	rest = append(rest, slices.DeleteFunc(slices.Clone(c.servers), func(id uint32) bool { return slices.Contains(trusted, id) })...)
@@ -214,19 +222,20 @@ func (s *Server) seal(ctx context.Context, c *chunk, epoch uint64, failed []uint
 			return replicaState{id, state}, nil
 		}, s.warn("reach a replica", c.id))
 		if later.Load() {
-			return nil, errSealed
+			return nil, false, errSealed
 		}
 		if len(sealed) > 0 {
-			return sealed, nil
+			return sealed, false, nil
 		}
 	}
 	if int(missing.Load()) == len(c.servers) && c.sequence == 0 {
-		return s.makeAgain(ctx, c, epoch)
+		states, err = s.makeAgain(ctx, c, epoch)
+		return states, false, err
 	}
-	if rebuilt, done := s.rebuildAny(ctx, c, epoch); done {
-		return []replicaState{rebuilt}, nil
+	if anew, done := s.rebuildAny(ctx, c, epoch); done {
+		return []replicaState{anew}, true, nil
 	}
-	return nil, refusal(codes.Unavailable, "no replica of chunk %d can be reached on servers %v", c.id, c.servers)
+	return nil, false, refusal(codes.Unavailable, "no replica of chunk %d can be reached on servers %v", c.id, c.servers)
 }
 
 func (s *Server) cutReplicas(ctx context.Context, chunk, epoch, length uint64, states []replicaState) ([]replicaState, error) {

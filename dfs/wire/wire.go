@@ -40,6 +40,10 @@ const (
 // RootInode is the inode number of the root directory.
 const RootInode = 1
 
+// WritesLost stands for the session that wrote to a chunk last, where its servers
+// may have lost what was not durable. It is the number of no session.
+const WritesLost = 2
+
 // ErrMalformed is wrapped by every error of a parser in this package.
 var ErrMalformed = errors.New("malformed message")
 

@@ -21,6 +21,7 @@ const (
 	sharedFiles   = 2
 	cellsPerFile  = 128 // two chunks of 64 KiB
 	maxRun        = 12  // cells of one operation
+	hotCells      = 16  // the first of a file, that half of the operations are on, so that clients meet
 	operationTime = 20 * time.Second
 )
 
@@ -160,7 +161,11 @@ type handle struct {
 
 func (h *handle) run() (first, count int) {
 	count = 1 + h.random.IntN(maxRun)
-	return h.random.IntN(cellsPerFile - count + 1), count
+	room := cellsPerFile
+	if h.random.IntN(2) == 0 {
+		room = hotCells
+	}
+	return h.random.IntN(room - count + 1), count
 }
 
 func (h *handle) write() {

@@ -43,7 +43,7 @@ var makers = []struct {
 	{4, (*planner).cutClient},
 	{3, (*planner).loseAnswers},
 	{2, (*planner).cutServers},
-	{2, (*planner).isolate},
+	{4, (*planner).isolate},
 	{3, (*planner).noise},
 	{3, (*planner).pause},
 	{4, (*planner).kill},

@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	stormCount   = flag.Int("storms", 0, "how many storms TestStorm runs")
+	stormCount   = flag.Int("storms", 200, "how many storms TestStorm runs")
 	stormSeed    = flag.Uint64("seed", 0, "seed of the first storm; the next one's is one higher (default random)")
 	goOn         = flag.Bool("go-on", false, "go on after a storm that failed, with another cluster")
 	clusterCount = flag.Int("clusters", 3, "how many clusters have storms at the same time")
@@ -90,7 +90,9 @@ func field(t *testing.T) (*disks, string) {
 //	go test ./dfs/dfstest/storm -run Storm -seed SEED -storms 1
 func TestStorm(t *testing.T) {
 	count := *stormCount
-	byHand(t)
+	if testing.Short() {
+		count = min(count, 20)
+	}
 	if !inOwnNamespaces(t) {
 		return
 	}
@@ -108,7 +110,6 @@ func TestStorm(t *testing.T) {
 // TestPowerLoss takes the power of machines, one or several at a time, again and
 // again while clients work.
 func TestPowerLoss(t *testing.T) {
-	byHand(t)
 	if !inOwnNamespaces(t) {
 		return
 	}
@@ -122,14 +123,6 @@ func TestPowerLoss(t *testing.T) {
 		}
 		return p
 	})
-}
-
-// byHand keeps storms out of the suite until the file system withstands them.
-func byHand(t *testing.T) {
-	t.Helper()
-	if *stormCount == 0 {
-		t.Skip("finds faults that are known: run by hand with -storms N")
-	}
 }
 
 func firstSeed() uint64 {

@@ -2284,7 +2284,8 @@ type LeaseReply struct {
 	Length       uint64                 `protobuf:"varint,3,opt,name=length,proto3" json:"length,omitempty"`                                 // bytes that the chunk holds
 	// Everything up to this sequence is durable on all replicas.
 	Synced uint64 `protobuf:"varint,4,opt,name=synced,proto3" json:"synced,omitempty"`
-	// The session that held the lease last before this one; 0 for a new chunk.
+	// The session that held the lease last before this one; 0 for a new chunk, and 2
+	// where all replicas may have lost what was not durable.
 	LastWriter    uint64 `protobuf:"varint,5,opt,name=last_writer,json=lastWriter,proto3" json:"last_writer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

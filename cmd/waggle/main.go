@@ -34,6 +34,8 @@ func commands() []*cli.Command {
 		catCommand(),
 		rmCommand(),
 		mvCommand(),
+		mountCommand(),
+		umountCommand(),
 		dfCommand(),
 		fsckCommand(),
 		trashCommand(),

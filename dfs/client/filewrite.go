@@ -409,6 +409,10 @@ func (f *File) sendSize() error {
 	return err
 }
 
+// Flush waits until every replica has what was written, and lets everybody know the
+// file's size. Unlike Sync it makes nothing durable.
+func (f *File) Flush() error { return f.wrap("flush", f.say()) }
+
 // Sync makes everything durable that was written.
 func (f *File) Sync() error {
 	f.writing.Lock()

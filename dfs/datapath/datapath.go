@@ -23,6 +23,7 @@ const (
 	Read   Operation = "read"   // chunk server to client
 	Write  Operation = "write"  // client to every replica
 	Relay  Operation = "relay"  // chunk server to HTTP client, through the gateway
+	Mount  Operation = "mount"  // client library to a program, through the kernel
 )
 
 // Info is what every data path says about itself.

@@ -41,10 +41,22 @@ sweep() {
 	bin/waggle doctor
 	say "sweep (effort $effort)"
 	bin/waggle run all --effort "$effort" --out "$out" "${budget[@]}" || status=$?
+	if [ "$effort" != smoke ] && [ -f "$out/report.html" ]; then
+		simulate "$out"
+	fi
 	if [ -f "$out/report.html" ]; then
 		say "done: open $out/report.html (or read $out/summary.md)"
 	fi
 	return "$status"
+}
+
+# What this machine's costs say of larger ones: seconds. A run that can't be
+# calibrated from, for lack of paths, is a run all the same.
+simulate() {
+	say "simulate (from this run's costs)"
+	bin/waggle calibrate "$1" || return 0
+	bin/waggle sim scale-out --effort smoke --machine rack-25g --calibration "$1/calibration.json" --out "$1/simulated" ||
+		echo "run.sh: the simulation failed; what was measured is complete"
 }
 
 # What the paper needs, and the Debian package it is in.

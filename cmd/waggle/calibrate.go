@@ -55,6 +55,9 @@ func calibrateRuns(c *cli.Context) error {
 	if err := calibrate.WritePage(out, fitted, sim.Demands()); err != nil {
 		return err
 	}
+	if err := calibrate.Draw(out, fitted); err != nil {
+		return err
+	}
 	fmt.Fprint(c.App.Writer, calibrate.Text(fitted))
 	if c.Bool("validate") {
 		return validateRuns(c, runs, out)
@@ -73,5 +76,5 @@ func validateRuns(c *cli.Context, runs []*results.Run, out string) error {
 		return err
 	}
 	fmt.Fprint(c.App.Writer, table.Text())
-	return nil
+	return table.Draw(out)
 }

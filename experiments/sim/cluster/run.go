@@ -93,6 +93,7 @@ func (model *Model) Run(ctx context.Context, p *spec.Parameters, seed uint64, li
 func (m *Model) build(p *spec.Parameters, seed uint64) (*simulation, *Outcome, error) {
 	total := p.Clients * max(1, p.Simulation.ClientHosts)
 	s := &simulation{m: m, n: station.NewNetwork(seed, 2*total), p: p, batches: estimate.New(0)}
+	s.batches.Whole = p.Simulation.FailedServers > 0
 	var err error
 	if s.h, err = m.hosts(s.n, p); err != nil {
 		return nil, nil, err

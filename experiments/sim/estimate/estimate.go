@@ -26,6 +26,10 @@ const (
 
 // Batches collects observations.
 type Batches struct {
+	// Whole keeps the start: of a run in which something happens at a time, nothing
+	// may be cut off.
+	Whole bool
+
 	batches []batch
 	now     batch
 	size    int64
@@ -170,6 +174,9 @@ func (b *Batches) Result() (Result, error) {
 
 // warmUp says how many of the first batches are to be cut off, at most half.
 func (b *Batches) warmUp() int {
+	if b.Whole {
+		return 0
+	}
 	best, least := 0, math.Inf(1)
 	for cut := 0; cut <= len(b.batches)/2 && len(b.batches)-cut >= 2; cut++ {
 		var sum, squares, n float64

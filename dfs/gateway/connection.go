@@ -60,7 +60,9 @@ func (c *connection) Close() error {
 
 const refusal = "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n"
 
-// accept gives each connection to the loop first.
+// accept gives each connection to the loop first. Serve waits for accept, and
+// then for each connection that was remembered, until that is closed: whoever
+// answers on it may start a loop meanwhile.
 func (g *Gateway) accept() error {
 	for {
 		conn, err := tcp.Accept(g.listener)
@@ -93,6 +95,7 @@ func (g *Gateway) remember(c *connection) bool {
 		return false
 	}
 	g.connections[c] = true
+	g.loops.Add(1)
 	return true
 }
 
@@ -100,6 +103,7 @@ func (g *Gateway) forget(c *connection) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	delete(g.connections, c)
+	g.loops.Done()
 }
 
 // endIdle has the loops end that wait for a request. They close their connections,

@@ -174,7 +174,7 @@ type Gateway struct {
 	// bodies is the context of bodies on their way, which may go on for a while.
 	bodies       context.Context
 	cancelBodies context.CancelFunc
-	loops        sync.WaitGroup // connections that are not net/http's
+	loops        sync.WaitGroup // accept, open connections, and what serves them but net/http
 
 	mu          sync.Mutex
 	connections map[*connection]bool
@@ -237,7 +237,7 @@ func (g *Gateway) Serve(ctx context.Context) error {
 	}
 	g.loops.Go(func() { g.watch(g.ctx) })
 	ended := make(chan error, 3)
-	go func() { ended <- g.accept() }()
+	g.loops.Go(func() { ended <- g.accept() })
 	if g.control != nil {
 		go func() { ended <- g.serveControl() }()
 	}

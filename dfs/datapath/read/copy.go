@@ -55,8 +55,7 @@ func (s *copySender) Prepare(r Range) error {
 
 func (s *copySender) Send(header []byte) error {
 	s.parts = [2][]byte{header, s.data}
-	buffers := net.Buffers(s.parts[:])
-	_, err := buffers.WriteTo(s.conn)
+	err := writeBuffers(s.conn, s.parts[:])
 	s.bytes.Add(int64(len(s.data)))
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,6 +25,13 @@ func newSocket(conn *net.TCPConn) (socket, error) {
 // sendAll calls send with the socket's descriptor until it has moved n bytes.
 // send returns how many it moved; unix.EAGAIN from it waits for room.
 func (s socket) sendAll(n int, send func(fd int) (int, error)) error {
+	return untilMemory(func() error { return s.sendSome(&n, send) })
+}
+
+// sendSome is sendAll until send fails, with what is left in n.
+func (s socket) sendSome(left *int, send func(fd int) (int, error)) error {
+	n := *left
+	defer func() { *left = n }()
 	var failed error
 	err := s.raw.Write(func(fd uintptr) bool {
 		for n > 0 {
@@ -71,10 +79,36 @@ func (s socket) sendHeader(header []byte) error {
 // writeAll writes buffers, which may be mapped, with as few calls as the
 // socket's send buffer allows.
 func (s socket) writeAll(buffers net.Buffers) error {
-	_, err := buffers.WriteTo(s.conn)
+	err := writeBuffers(s.conn, buffers)
 	// A message for sk_msg that can't be copied whole fails with ENOSPC instead.
 	if errors.Is(err, unix.EFAULT) || errors.Is(err, unix.ENOSPC) {
 		return ErrShrank
 	}
 	return err
+}
+
+// writeBuffers writes buffers, which are used up.
+func writeBuffers(conn *net.TCPConn, buffers net.Buffers) error {
+	return untilMemory(func() error {
+		_, err := buffers.WriteTo(conn) // takes what it has written out of buffers
+		return err
+	})
+}
+
+// longestMemoryWait is how long a sender sleeps at most before it looks again
+// whether there is memory.
+const longestMemoryWait = 20 * time.Millisecond
+
+// untilMemory repeats a write that goes on where it stopped for as long as it
+// fails with ENOMEM. TCP waits for memory by itself; but the kernel (6.18) turns
+// away what sk_msg redirects to a receiver while all sockets together hold more
+// than tcp_mem allows (bpf_tcp_ingress), and wakes nobody when that is over. The
+// connection's write deadline ends it, as it ends the wait for a slow receiver.
+func untilMemory(write func() error) error {
+	for wait := time.Millisecond; ; wait = min(2*wait, longestMemoryWait) {
+		if err := write(); !errors.Is(err, unix.ENOMEM) {
+			return err
+		}
+		time.Sleep(wait)
+	}
 }

@@ -560,6 +560,31 @@ func TestNobodyListens(t *testing.T) {
 	require.ErrorContains(t, err, "127.0.0.1:1")
 }
 
+// A change whose context ends on its way may be made later. Once it was waited
+// for, what it did can be undone for good.
+func TestAChangeThatWasLeftCanBeUndone(t *testing.T) {
+	c := dfstest.Start(t, dfstest.Options{ChunkServers: 1}).Dial(client.Options{})
+	require.NoError(t, c.Mkdir(t.Context(), "/d", 0o755))
+	left := 0
+	for i := range 200 {
+		path := fmt.Sprint("/d/", i)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(time.Duration(i%20)*50*time.Microsecond, cancel)
+		if err := c.Mkdir(ctx, path, 0o755); errors.Is(err, client.ErrUncertain) {
+			require.ErrorIs(t, err, context.Canceled)
+			client.AwaitLeft(t.Context(), err)
+			left++
+		}
+		if err := c.Remove(t.Context(), path); !errors.Is(err, fs.ErrNotExist) {
+			require.NoError(t, err)
+		}
+	}
+	entries, err := c.ReadDir(t.Context(), "/d")
+	require.NoError(t, err)
+	require.Empty(t, entries)
+	require.NotZero(t, left, "changes that were left")
+}
+
 func TestContextsEndOperations(t *testing.T) {
 	cluster := dfstest.Start(t, dfstest.Options{ChunkServers: 1})
 	c := cluster.Dial(client.Options{})

@@ -123,10 +123,32 @@ func (m *mutator) forget(ctx context.Context, p *mutation) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if p.taken {
-		return fmt.Errorf("%w: %w", ErrUncertain, context.Cause(ctx))
+		return &leftError{context.Cause(ctx), p.done}
 	}
 	m.queue = slices.DeleteFunc(m.queue, func(q *mutation) bool { return q == p })
 	return context.Cause(ctx)
+}
+
+// leftError is ErrUncertain for a mutation that was sent, and whose answer nobody
+// waits for any more.
+type leftError struct {
+	cause    error
+	answered <-chan struct{}
+}
+
+func (e *leftError) Error() string   { return ErrUncertain.Error() + ": " + e.cause.Error() }
+func (e *leftError) Unwrap() []error { return []error{ErrUncertain, e.cause} }
+
+// AwaitLeft waits, if err says that a change was left to itself because its context
+// ended, until the server has answered that change after all. From then on the
+// caller can see, and undo, what it did. It returns early when ctx ends.
+func AwaitLeft(ctx context.Context, err error) {
+	if left := (*leftError)(nil); errors.As(err, &left) {
+		select {
+		case <-left.answered:
+		case <-ctx.Done():
+		}
+	}
 }
 
 // send is the loop of one sender.

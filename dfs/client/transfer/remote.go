@@ -128,6 +128,7 @@ func (r *remote) replace(ctx context.Context, path string, make func(partial str
 	if err != nil {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 		defer cancel()
+		client.AwaitLeft(ctx, err) // a name that is still being made can't be removed
 		err = errors.Join(err, r.remove(ctx, partial))
 	}
 	return err

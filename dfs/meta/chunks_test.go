@@ -117,9 +117,14 @@ func (u *user) tryLease(inode uint64, index uint32) (*lease, error) {
 	return &lease{reply, u, inode}, err
 }
 
-func (u *user) lease(inode uint64, index uint32) *lease {
+// lease tries again as a client does: the mender may be closing the chunk.
+func (u *user) lease(inode uint64, index uint32) (l *lease) {
 	u.t.Helper()
-	l, err := u.tryLease(inode, index)
+	var err error
+	eventually(u.t, "a lease", func() bool {
+		l, err = u.tryLease(inode, index)
+		return status.Code(err) != codes.Unavailable
+	})
 	require.NoError(u.t, err)
 	return l
 }

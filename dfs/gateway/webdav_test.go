@@ -18,6 +18,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/text/encoding/unicode"
 
 	"waggle/dfs/client"
@@ -656,4 +657,33 @@ func TestAnUploadCutShort(t *testing.T) {
 		}
 		p.requireNoParts(t)
 	})
+}
+
+// BenchmarkPropfind lists a large directory, with all properties.
+func BenchmarkPropfind(b *testing.B) {
+	const entries = 20_000
+	p := start(b, dfstest.Start(b, dfstest.Options{ChunkServers: 1}), nil)
+	require.NoError(b, p.client.Mkdir(b.Context(), "/dir", 0o755))
+	var workers errgroup.Group
+	workers.SetLimit(64)
+	for i := range entries {
+		workers.Go(func() error { return p.client.Mkdir(b.Context(), fmt.Sprintf("/dir/%d", i), 0o755) })
+	}
+	require.NoError(b, workers.Wait())
+	b.ReportAllocs()
+	for b.Loop() {
+		q, err := http.NewRequestWithContext(b.Context(), "PROPFIND", p.url+"/dir", nil)
+		require.NoError(b, err)
+		q.Header.Set("Depth", "1")
+		began := time.Now()
+		r, err := http.DefaultClient.Do(q)
+		require.NoError(b, err)
+		b.ReportMetric(float64(time.Since(began).Milliseconds()), "ms-to-first-byte")
+		got := 0
+		for in := bufio.NewScanner(r.Body); in.Scan(); {
+			got += bytes.Count(in.Bytes(), []byte("<D:response>"))
+		}
+		require.NoError(b, r.Body.Close())
+		require.Equal(b, entries+1, got)
+	}
 }

@@ -46,7 +46,7 @@ func Spend(looks []int) []float64 {
 	for i, look := range looks {
 		fraction := float64(look) / float64(looks[len(looks)-1])
 		soFar := math.Erfc(math.Erfcinv(Alpha) / math.Sqrt(fraction)) // 2 - 2*Phi(z/sqrt(fraction))
-		shares[i] = (soFar - spent) / Alpha
+		shares[i] = min(1, (soFar-spent)/Alpha)                       // rounding can exceed it where there is one look
 		spent = soFar
 	}
 	return shares

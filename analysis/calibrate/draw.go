@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"waggle/analysis/figure"
-	"waggle/results"
 	"waggle/results/calibration"
 )
 
@@ -51,7 +50,7 @@ func Draw(dir string, c *calibration.Calibration) error {
 		if err != nil {
 			return fmt.Errorf("draw what paths cost: %w", err)
 		}
-		if err := figure.WriteAll(filepath.Join(dir, results.FiguresDir), []*figure.Figure{f}); err != nil {
+		if err := figure.WriteAll(filepath.Join(dir, PicturesDir), []*figure.Figure{f}); err != nil {
 			return err
 		}
 	}
@@ -81,5 +80,5 @@ func (t *Table) Draw(dir string) error {
 	if err != nil {
 		return fmt.Errorf("draw errors of predictions: %w", err)
 	}
-	return figure.WriteAll(filepath.Join(dir, results.FiguresDir), []*figure.Figure{f})
+	return figure.WriteAll(filepath.Join(dir, PicturesDir), []*figure.Figure{f})
 }

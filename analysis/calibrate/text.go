@@ -14,6 +14,7 @@ import (
 const (
 	PageFile       = "calibration.md"
 	ValidationFile = "validation.md"
+	PicturesDir    = "calibration" // apart from those of the records
 )
 
 const micro = 1e6

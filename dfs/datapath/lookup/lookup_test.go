@@ -32,7 +32,7 @@ func (echo) Resolve(q *wire.LookupRequest, a *wire.LookupAnswer) {
 }
 
 // userSpacePaths answer everything there.
-var userSpacePaths = []string{"udp", "udp-batch", "udp-poll"}
+var userSpacePaths = []string{"udp", "udp-batch", "udp-blocking", "udp-poll"}
 
 func serve(t testing.TB, name, address string, counters *datapath.Counters) (at string, stop func()) {
 	path, err := Paths.Use(name)
@@ -49,8 +49,8 @@ func serve(t testing.TB, name, address string, counters *datapath.Counters) (at 
 }
 
 func TestEveryConcurrentLookupGetsItsOwnAnswer(t *testing.T) {
-	for i, address := range []string{"127.0.0.1:0", "[::1]:0", "127.0.0.1:0", "[::1]:0", "127.0.0.1:0", "[::1]:0"} {
-		path := userSpacePaths[i/2]
+	for i := range 2 * len(userSpacePaths) {
+		path, address := userSpacePaths[i/2], []string{"127.0.0.1:0", "[::1]:0"}[i%2]
 		var counters datapath.Counters
 		at, stop := serve(t, path, address, &counters)
 		transport, err := Dial(at)

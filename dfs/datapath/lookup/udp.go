@@ -124,7 +124,10 @@ func (s *udpServer) Tables() *Tables { return nil }
 func (s *udpServer) Close() error {
 	var failed error
 	for _, w := range s.workers {
-		failed = errors.Join(failed, w.conn.Close())
+		// A path that takes the socket from the poller has closed conn.
+		if err := w.conn.Close(); !errors.Is(err, net.ErrClosed) {
+			failed = errors.Join(failed, err)
+		}
 	}
 	return failed
 }

@@ -67,13 +67,14 @@ func newBatch(sourceSize int) *batch {
 	return b
 }
 
-// receive takes what is there, without waiting.
-func (b *batch) receive(socket uintptr) (int, unix.Errno) {
-	for i := range b.requests {
+// receive takes at most so many datagrams. Its flags are those of recvmmsg:
+// MSG_DONTWAIT takes what is there.
+func (b *batch) receive(socket uintptr, most, flags int) (int, unix.Errno) {
+	for i := range most {
 		b.requests[i].header.Namelen = uint32(len(b.senders[i]))
 		b.requests[i].header.Controllen = uint64(len(b.sources[i]))
 	}
-	n, _, err := unix.Syscall6(unix.SYS_RECVMMSG, socket, uintptr(unsafe.Pointer(&b.requests)), batchSize, unix.MSG_DONTWAIT, 0, 0)
+	n, _, err := unix.Syscall6(unix.SYS_RECVMMSG, socket, uintptr(unsafe.Pointer(&b.requests)), uintptr(most), uintptr(flags), 0, 0)
 	return int(n), err
 }
 
@@ -119,7 +120,7 @@ func (w *udpWorker) serveBatches(_ context.Context, resolver Resolver) error {
 		var failed unix.Errno
 		err := raw.Read(func(socket uintptr) bool {
 			var n int
-			n, failed = b.receive(socket)
+			n, failed = b.receive(socket, batchSize, unix.MSG_DONTWAIT)
 			if failed == 0 {
 				b.answer(socket, n, w, resolver)
 			}
@@ -148,7 +149,7 @@ func (w *udpWorker) servePolling(ctx context.Context, resolver Resolver) error {
 	err = raw.Control(func(socket uintptr) {
 		for ctx.Err() == nil {
 			var n int
-			switch n, failed = b.receive(socket); failed {
+			switch n, failed = b.receive(socket, batchSize, unix.MSG_DONTWAIT); failed {
 			case 0:
 				b.answer(socket, n, w, resolver)
 			case unix.EAGAIN, unix.EINTR:

@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -240,6 +241,11 @@ func TestAClusterEndsWithAnyRole(t *testing.T) {
 }
 
 func TestAHangupEndsAClusterInOrder(t *testing.T) {
+	// Whoever runs the tests may ignore hangups, as nohup does; a program that is
+	// started by a process that handles them does not.
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(hangups) })
 	cluster := startUp(t, t.TempDir(), freeAddress(t), "--chunk-servers", "1")
 	cluster.awaitReady(t)
 	children := cluster.children(t)

@@ -31,30 +31,51 @@ func cellRecords(run *results.Run, experiment string) map[string][]*results.Reco
 	return cells
 }
 
+// counting reports whether a trial was made for its counts alone, with the ledger
+// open. Such trials have repetitions of their own, numbered behind the timed ones,
+// which is how to tell one that failed.
+func counting(e results.PlannedExperiment, r *results.Record) bool {
+	if !r.Valid {
+		return r.Repetition >= e.Repetitions
+	}
+	return r.Copies != nil && r.OperationsPerSecond == nil && r.Latency == nil
+}
+
 // wholeCells finds cells that lack repetitions. With a sequential plan a cell may
 // end at any look; without one all have the planned number.
 func wholeCells(run *results.Run, found func(Severity, string, ...any)) {
 	for _, e := range run.Plan.Experiments {
 		cells := cellRecords(run, e.Name)
 		for _, name := range slices.Sorted(maps.Keys(cells)) {
-			have := map[int]bool{}
+			timed, counted := map[int]bool{}, map[int]bool{}
 			for _, r := range cells[name] {
-				have[r.Repetition] = true
+				if counting(e, r) {
+					counted[r.Repetition] = true
+				} else {
+					timed[r.Repetition] = true
+				}
 			}
-			if missing := missingBelow(have); missing >= 0 {
-				found(Fault, "%s, %s: repetition %d is missing between others", e.Name, name, missing)
-			} else if e.Sequential == nil && len(have) < e.Repetitions && !unsupported(cells[name]) {
-				found(Weakness, "%s, %s: %d of %d planned repetitions", e.Name, name, len(have), e.Repetitions)
+			if len(timed) > 0 && !timed[0] {
+				found(Fault, "%s, %s: repetition 0 is missing", e.Name, name)
+			}
+			for _, have := range []map[int]bool{timed, counted} {
+				if missing := missingWithin(have); missing >= 0 {
+					found(Fault, "%s, %s: repetition %d is missing between others", e.Name, name, missing)
+				}
+			}
+			if e.Sequential == nil && len(timed)+len(counted) < e.Repetitions && !unsupported(cells[name]) {
+				found(Weakness, "%s, %s: %d of %d planned repetitions", e.Name, name, len(timed)+len(counted), e.Repetitions)
 			}
 		}
 	}
 }
 
-// missingBelow gives the smallest number that a set lacks below its largest, or -1.
-func missingBelow(have map[int]bool) int {
-	for n := range slices.Max(slices.Collect(maps.Keys(have))) {
-		if !have[n] {
-			return n
+// missingWithin gives the smallest number that a set lacks between others, or -1.
+func missingWithin(have map[int]bool) int {
+	numbers := slices.Sorted(maps.Keys(have))
+	for i, n := range numbers {
+		if want := numbers[0] + i; n != want {
+			return want
 		}
 	}
 	return -1
@@ -102,7 +123,13 @@ func enoughRepetitions(run *results.Run, found func(Severity, string, ...any)) {
 	for _, e := range run.Plan.Experiments {
 		fewest := 0
 		for _, records := range cellRecords(run, e.Name) {
-			if n := len(records); !unsupported(records) && (fewest == 0 || n < fewest) {
+			n := 0
+			for _, r := range records {
+				if !counting(e, r) {
+					n++
+				}
+			}
+			if n > 0 && !unsupported(records) && (fewest == 0 || n < fewest) { // counts need no interval
 				fewest = n
 			}
 		}
@@ -118,14 +145,14 @@ func interleaving(run *results.Run, found func(Severity, string, ...any)) {
 	for _, e := range run.Plan.Experiments {
 		orders := map[int][]string{}
 		for i := range run.Records {
-			if r := &run.Records[i]; r.Experiment == e.Name {
+			if r := &run.Records[i]; r.Experiment == e.Name && !counting(e, r) {
 				orders[r.Repetition] = append(orders[r.Repetition], r.Cell.String()+r.Control)
 			}
 		}
 		if len(orders) < 3 || len(orders[0]) < 3 {
 			continue
 		}
-		if !blocksFollow(run, e.Name) {
+		if !blocksFollow(run, e) {
 			found(Fault, "%s: its trials are not in blocks of one repetition each, so its cells were not interleaved", e.Name)
 		}
 		different := map[string]bool{}
@@ -141,10 +168,10 @@ func interleaving(run *results.Run, found func(Severity, string, ...any)) {
 // blocksFollow reports whether repetitions of an experiment follow one another.
 // A trial that was repeated because of what disturbed it may come late: a few
 // may stand out of order.
-func blocksFollow(run *results.Run, experiment string) bool {
+func blocksFollow(run *results.Run, e results.PlannedExperiment) bool {
 	highest, late, n := 0, 0, 0
 	for _, r := range run.Records {
-		if r.Experiment != experiment {
+		if r.Experiment != e.Name || counting(e, &r) {
 			continue
 		}
 		n++

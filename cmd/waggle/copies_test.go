@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"waggle/bpf/copies"
+
+	"waggle/internal/signaltest"
 )
 
 func skipWithoutLedger(t *testing.T) {
@@ -80,6 +82,7 @@ func TestCopiesOfAProcessUntilItEnds(t *testing.T) {
 
 // Ctrl-C reaches waggle and the command; the report still comes.
 func TestCopiesInterrupted(t *testing.T) {
+	signaltest.Heed(t, syscall.SIGINT)
 	skipWithoutLedger(t)
 	dir := t.TempDir()
 	binary := filepath.Join(dir, "waggle")

@@ -7,7 +7,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -18,6 +17,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"waggle/internal/signaltest"
 )
 
 // asProgram is set in the environment of this test's binary where it is to be
@@ -241,11 +242,7 @@ func TestAClusterEndsWithAnyRole(t *testing.T) {
 }
 
 func TestAHangupEndsAClusterInOrder(t *testing.T) {
-	// Whoever runs the tests may ignore hangups, as nohup does; a program that is
-	// started by a process that handles them does not.
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	t.Cleanup(func() { signal.Stop(hangups) })
+	signaltest.Heed(t, syscall.SIGHUP)
 	cluster := startUp(t, t.TempDir(), freeAddress(t), "--chunk-servers", "1")
 	cluster.awaitReady(t)
 	children := cluster.children(t)

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -21,6 +20,7 @@ import (
 	"waggle/bpf/copies"
 	"waggle/experiments/spec"
 	"waggle/experiments/topology"
+	"waggle/internal/signaltest"
 	"waggle/results"
 )
 
@@ -388,11 +388,7 @@ func TestRunProcessThatIsStopped(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("finds the roles by their cgroups, which needs root")
 	}
-	// Whoever runs the tests may ignore hangups, as nohup does; a program that is
-	// started by a process that handles them does not.
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	t.Cleanup(func() { signal.Stop(hangups) })
+	signaltest.Heed(t, syscall.SIGINT, syscall.SIGHUP)
 	for _, by := range []syscall.Signal{syscall.SIGINT, syscall.SIGHUP, syscall.SIGKILL} {
 		t.Run(by.String(), func(t *testing.T) { stopAndResume(t, by) })
 	}

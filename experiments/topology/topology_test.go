@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"waggle/internal/signaltest"
 )
 
 // The test binary is also the roles and, for kill -9, the runner.
@@ -181,6 +183,7 @@ func TestClosingANetworkKillsItsRoles(t *testing.T) {
 }
 
 func TestKilledRunnerIsSweptAtTheNextStart(t *testing.T) {
+	signaltest.Heed(t, syscall.SIGINT)
 	for _, kind := range kinds(t) {
 		for _, signal := range []syscall.Signal{syscall.SIGKILL, syscall.SIGINT} {
 			t.Run(kind+"/"+signal.String(), func(t *testing.T) { killAndSweep(t, kind, signal) })

@@ -3,6 +3,7 @@ package report
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -102,14 +103,36 @@ func (r race) surrounding() string {
 	return " (" + r.contest.surrounding + ")"
 }
 
+// asItIs narrows a figure of settings to the machine as it is: that a path wins
+// under a setting which nobody would choose is no headline.
+func asItIs(f *figure.Figure) results.FigureSpec {
+	spec := f.Spec
+	if spec.Kind != "tornado" {
+		return spec
+	}
+	for _, factor := range f.Experiment.Factors {
+		if factor.Name == spec.X && len(factor.Levels) > 0 {
+			spec.Where = maps.Clone(spec.Where)
+			if spec.Where == nil {
+				spec.Where = results.Cell{}
+			}
+			spec.Where[spec.X] = factor.Levels[0]
+			spec.X = ""
+		}
+	}
+	return spec
+}
+
 // racesOf finds the races of an experiment, by the main metric of a figure.
 func racesOf(run *results.Run, catalogue *claims.Catalogue, f *figure.Figure) []race {
 	var races []race
+	spec := asItIs(f)
 	for _, factor := range claims.PathFactors() {
 		asked := *f
+		asked.Spec = spec
 		asked.Spec.Series = factor
 		c := comparer{run: run, figure: &asked, metric: stockkernel.Complete(f.Metrics[0])}
-		c.groups = stats.Where(stats.GroupRecords(run, f.Experiment.Name), f.Spec.Where)
+		c.groups = stats.Where(stats.GroupRecords(run, f.Experiment.Name), spec.Where)
 		c.groups = slices.DeleteFunc(c.groups, func(g stats.Group) bool { return g.Source != results.SourceMeasured })
 		contests := c.gather(catalogue.BestOfBoth(c.groups, factor, c.metric))
 		c.judge(contests)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -95,7 +96,7 @@ func TestNoFlagTakesANumberThatMakesNoSense(t *testing.T) {
 			switch f := flag.(type) {
 			case *cli.DurationFlag:
 				wrong = []string{"-1s", "1000000h"}
-				if f.Value != 0 {
+				if f.Value != 0 && !strings.Contains(f.Usage, "; 0 ") { // which says what that means
 					wrong = append(wrong, "0s")
 				}
 			case *cli.IntFlag, *cli.UintFlag, *cli.Uint64Flag:

@@ -154,10 +154,10 @@ func TestPlanDifference(t *testing.T) {
 	same := plan(func(*results.PlannedExperiment) {})
 	require.Empty(t, planDifference(same, same))
 	for want, change := range map[string]func(*results.PlannedExperiment){
-		"is a and not b":                     func(e *results.PlannedExperiment) { e.Name = "b" },
-		"at effort smoke and not full":       func(e *results.PlannedExperiment) { e.Effort = "full" },
-		"with 2 repetitions and not 3":       func(e *results.PlannedExperiment) { e.Repetitions = 3 },
-		"begun with other factors or levels": func(e *results.PlannedExperiment) { e.Factors[0].Levels = []any{2.0} },
+		"is a and not b": func(e *results.PlannedExperiment) { e.Name = "b" },
+		"begun with effort \"smoke\" and not \"full\"": func(e *results.PlannedExperiment) { e.Effort = "full" },
+		"with repetitions 2 and not 3":                 func(e *results.PlannedExperiment) { e.Repetitions = 3 },
+		"with levels of clients [1] and not [2]":       func(e *results.PlannedExperiment) { e.Factors[0].Levels = []any{2.0} },
 	} {
 		require.ErrorContains(t, fmt.Errorf("%s", planDifference(same, plan(change))), want)
 	}

@@ -55,6 +55,16 @@ func (c Cell) Without(factors ...string) Cell {
 	return rest
 }
 
+// Levels of the factors of data paths that are no data paths, but the same transfer
+// with no file system around it: nobody could choose them.
+const (
+	Floor    = "floor"     // by a process over one bare socket
+	FloorXDP = "floor-xdp" // of a lookup, by a program in the network driver
+)
+
+// IsFloor says whether a level is one of these.
+func IsFloor(level any) bool { return level == Floor || level == FloorXDP }
+
 // FormatLevel writes a level so that no two different levels look alike:
 // numbers in full up to 2^53, text as it is, but quoted where it could be taken
 // for a number, a truth value, or more than one word.

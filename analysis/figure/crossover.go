@@ -142,7 +142,7 @@ func (s *selection) ranking(p panel, level any, m results.Metric) []series {
 	var ranked []series
 	for _, line := range p.series {
 		for _, g := range line.groups {
-			if g.Cell.Has(results.Cell{s.spec.X: level}) && g.Cell[s.spec.Series] != floorLevel && len(g.Sample(m)) > 0 {
+			if g.Cell.Has(results.Cell{s.spec.X: level}) && !results.IsFloor(g.Cell[s.spec.Series]) && len(g.Sample(m)) > 0 {
 				ranked = append(ranked, series{line.name, line.style, []stats.Group{g}})
 			}
 		}

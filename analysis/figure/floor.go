@@ -22,7 +22,7 @@ func floorRatio(s *selection) (*chart, error) {
 	if err != nil {
 		return nil, err
 	}
-	baseline := cmp.Or(s.spec.Baseline, floorLevel)
+	baseline := cmp.Or(s.spec.Baseline, results.Floor)
 	c := &chart{metrics: []results.Metric{s.rateMetric()}}
 	panels, table := s.shares(baseline, axis, c.metrics[0])
 	if len(table.Rows) == 0 {
@@ -159,7 +159,7 @@ func shareFindings(s *selection, baseline string, panels [][]curve) []string {
 	}
 	byShare := func(a, b point) int { return cmp.Compare(a.y, b.y) }
 	limit := baseline
-	if baseline == floorLevel {
+	if baseline == results.Floor {
 		limit = "the floor"
 	}
 	rough := ""

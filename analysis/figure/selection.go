@@ -189,10 +189,10 @@ func (s *selection) panel(level any) panel {
 	return p
 }
 
-// seriesRank puts series in the plan's order, with the floor at the end.
+// seriesRank puts series in the plan's order, with the floors at the end.
 func (s *selection) seriesRank(order []any, line series) int {
 	level, ok := line.groups[0].Cell[s.spec.Series]
-	if !ok || level == floorLevel {
+	if !ok || results.IsFloor(level) {
 		return len(order)
 	}
 	return slices.IndexFunc(order, func(o any) bool { return results.FormatLevel(o) == results.FormatLevel(level) })

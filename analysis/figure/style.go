@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"image/color"
+	"maps"
 	"strings"
 
 	"golang.org/x/image/font/opentype"
@@ -96,12 +97,11 @@ func (s style) glyph() draw.GlyphStyle {
 	return draw.GlyphStyle{Color: s.colour, Radius: 2.2, Shape: s.marker}
 }
 
-// floorLevel names the floor control among the levels of a path factor: the
-// same transfer with no file system around it.
-const floorLevel = "floor"
-
-// floorStyle never stands for a path.
-var floorStyle = style{colour: black, marker: draw.CrossGlyph{}, dashes: []vg.Length{1, 1}}
+// floorStyles never stand for a path.
+var floorStyles = map[string]style{
+	results.Floor:    {colour: black, marker: draw.CrossGlyph{}, dashes: []vg.Length{1, 1}},
+	results.FloorXDP: {colour: black, marker: draw.PlusGlyph{}, dashes: []vg.Length{3, 1}},
+}
 
 // palette gives a name the same style in every figure of a run.
 type palette struct {
@@ -114,7 +114,7 @@ type palette struct {
 // of the factors that are series. Levels of two factors never meet in one
 // figure, so they may look alike.
 func newPalette(plan results.Plan) *palette {
-	p := &palette{styles: map[string]style{floorLevel: floorStyle}}
+	p := &palette{styles: maps.Clone(floorStyles)}
 	for _, e := range plan.Experiments {
 		series := map[string]bool{}
 		for _, spec := range e.Figures {

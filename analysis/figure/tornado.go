@@ -85,7 +85,7 @@ func (s *selection) moves(levels []any, m results.Metric) (settings, paths []Mov
 	}
 	asIs := results.Cell{s.spec.X: levels[0]}
 	for _, path := range stats.Levels(s.groups, s.experiment, s.spec.Series) {
-		if results.FormatLevel(path) != results.FormatLevel(s.spec.Baseline) && path != floorLevel {
+		if results.FormatLevel(path) != results.FormatLevel(s.spec.Baseline) && !results.IsFloor(path) {
 			ask("", stats.PairUp(stats.Where(s.groups, asIs), results.Cell{s.spec.Series: s.spec.Baseline}, results.Cell{s.spec.Series: path}))
 		}
 	}

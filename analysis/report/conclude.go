@@ -15,10 +15,6 @@ import (
 // Sentence is a conclusion: who it is about, if anybody in particular, and what.
 type Sentence struct{ Subject, Text string }
 
-// floorLevel is the floor control's level. It isn't a path that one could
-// choose, so it neither wins nor loses.
-const floorLevel = "floor"
-
 // contest is one series against the baseline, in one surrounding: everything
 // but x is the same throughout.
 type contest struct {
@@ -60,7 +56,7 @@ func (f *Figure) conclude(run *results.Run) (warnings []string) {
 		return nil
 	}
 	baseline := figure.LevelText(f.Spec.Series, c.baseline)
-	if c.baseline == floorLevel {
+	if c.baseline == results.Floor {
 		baseline = "the floor (the same transfer without a file system)"
 	}
 	f.Against = fmt.Sprintf("On this machine, against %s, by %s:", baseline, c.metric.Label)
@@ -86,7 +82,8 @@ func (c *comparer) contests() []contest {
 	}
 	var contests []contest
 	for _, level := range levels {
-		if level == floorLevel || level == c.baseline {
+		// A floor isn't a path that one could choose, so it neither wins nor loses.
+		if results.IsFloor(level) || level == c.baseline {
 			continue
 		}
 		contests = append(contests, c.against(level)...)
@@ -99,7 +96,7 @@ func (c *comparer) contests() []contest {
 // path.
 func chooseBaseline(spec results.FigureSpec, levels []any) any {
 	for _, level := range levels {
-		if spec.Baseline == "" && level != floorLevel || spec.Baseline == figure.LevelText(spec.Series, level) {
+		if spec.Baseline == "" && !results.IsFloor(level) || spec.Baseline == figure.LevelText(spec.Series, level) {
 			return level
 		}
 	}

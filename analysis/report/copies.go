@@ -84,7 +84,7 @@ func mostReadPaths(run *results.Run, counted results.Metric) (most []stats.Group
 		settings := map[string][]stats.Group{}
 		for _, g := range stats.Main(stats.GroupRecords(run, e.Name)) {
 			level, ok := g.Cell["read"]
-			if !ok || level == floorLevel || g.Source != results.SourceMeasured || len(g.Sample(counted)) == 0 {
+			if !ok || results.IsFloor(level) || g.Source != results.SourceMeasured || len(g.Sample(counted)) == 0 {
 				continue
 			}
 			setting := g.Cell.Without("read").String()

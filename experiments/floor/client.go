@@ -2,14 +2,13 @@ package floor
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net"
-	"os"
-	"time"
 
+	"waggle/dfs/datapath/lookup"
 	"waggle/dfs/tcp"
+	"waggle/dfs/wire"
 )
 
 // Conn is one connection to the floor control. It is used by one goroutine.
@@ -91,71 +90,49 @@ func (c *Conn) receiveAcknowledgement() error {
 	return nil
 }
 
-// Echo is one socket to the UDP echo. It is used by one goroutine.
+// Echo is one socket to the UDP echo or to a reflector, of the kind that lookups of
+// the DFS are asked with. It is used by one goroutine.
 type Echo struct {
-	conn     net.Conn
+	exchange *lookup.Exchange
 	id       uint64
 	out, in  []byte
-	deadline time.Time
 }
 
-// DialEcho opens a socket to a server's UDP address. Requests have request
-// bytes, answers answer bytes: the front of the request.
+// DialEcho opens a socket to a UDP address. Requests have request bytes, answers
+// answer bytes: the front of the request.
 func DialEcho(address string, request, answer int) (*Echo, error) {
-	if answer > request || answer < echoHeader {
-		return nil, fmt.Errorf("echo %d of %d bytes: from %d to all are possible", answer, request, echoHeader)
+	if answer > request || answer < echoHeader || answer > wire.MaxAnswerSize {
+		return nil, fmt.Errorf("echo %d of %d bytes: from %d to all are possible, and %d at most", answer, request, echoHeader, wire.MaxAnswerSize)
 	}
-	conn, err := net.Dial("udp", address)
-	if err != nil {
+	e := &Echo{out: make([]byte, request), in: make([]byte, 0, answer)}
+	le.PutUint32(e.out[8:], uint32(answer))
+	var err error
+	if e.exchange, err = lookup.DialExchange(address, e.isAnswer); err != nil {
 		return nil, fmt.Errorf("connect to the floor control: %w", err)
 	}
-	e := &Echo{conn: conn, out: make([]byte, request), in: make([]byte, answer+1)}
-	le.PutUint32(e.out[8:], uint32(answer))
 	return e, nil
 }
 
 // Close closes the socket.
-func (e *Echo) Close() error { return e.conn.Close() }
+func (e *Echo) Close() error { return e.exchange.Close() }
 
-// A request is sent again when no answer came for echoWait to 2*echoWait. The
-// deadline is moved only now and then, because moving it costs something.
-const (
-	echoWait  = 200 * time.Millisecond
-	echoTries = 10
-)
-
-// Do sends payload, as much of it as the request holds behind its header, and
-// returns what came back of it. The result is good until the next call.
-func (e *Echo) Do(payload []byte) ([]byte, error) {
+// Do sends payload, as much of it as the request holds behind its header, until it
+// is answered, and returns what came back of it. The result is good until the next
+// call.
+func (e *Echo) Do(ctx context.Context, payload []byte) ([]byte, error) {
 	copy(e.out[echoHeader:], payload)
 	e.id++
 	le.PutUint64(e.out, e.id)
-	for range echoTries {
-		answer, err := e.try()
-		if !errors.Is(err, os.ErrDeadlineExceeded) {
-			return answer, err
-		}
+	if err := e.exchange.Ask(ctx, e.out); err != nil {
+		return nil, fmt.Errorf("floor: %w", err)
 	}
-	return nil, fmt.Errorf("floor: no answer to %d datagrams", echoTries)
+	return e.in[echoHeader:], nil
 }
 
-func (e *Echo) try() ([]byte, error) {
-	if now := time.Now(); e.deadline.Sub(now) < echoWait {
-		e.deadline = now.Add(2 * echoWait)
-		if err := e.conn.SetReadDeadline(e.deadline); err != nil {
-			return nil, fmt.Errorf("floor: %w", err)
-		}
+func (e *Echo) isAnswer(datagram []byte) bool {
+	if len(datagram) != cap(e.in) || le.Uint64(datagram) != e.id {
+		return false
 	}
-	if _, err := e.conn.Write(e.out); err != nil {
-		return nil, fmt.Errorf("floor: send a datagram: %w", err)
-	}
-	for {
-		n, err := e.conn.Read(e.in)
-		if err != nil {
-			return nil, fmt.Errorf("floor: receive a datagram: %w", err)
-		}
-		if n == len(e.in)-1 && le.Uint64(e.in) == e.id {
-			return e.in[echoHeader:n], nil
-		}
-	}
+	e.in = append(e.in[:0], datagram...)
+	return true
 }

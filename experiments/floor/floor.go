@@ -6,7 +6,9 @@
 // under way on a connection, so that the difference is the DFS and neither the
 // language nor pipelining. Reads are pread and write on the server and a read
 // loop on the client, writes the reverse, in pieces so that receiving and applying
-// overlap, with an acknowledgement; over UDP it is an echo.
+// overlap, with an acknowledgement; over UDP it is an echo. The same client asks a
+// reflector in the network driver (package bpf/reflector), which is the floor of
+// lookups that are answered there.
 package floor
 
 import (
@@ -71,6 +73,6 @@ func (h *header) parse(b []byte) error {
 	return nil
 }
 
-// echoHeader is the front of a UDP request: an id, and how many bytes of the
-// request come back. The answer is never longer than the request.
+// echoHeader is the front of a UDP request, as bpf/reflector has it, too: an id, and
+// how many bytes of the request come back. The answer is never longer than the request.
 const echoHeader = 12

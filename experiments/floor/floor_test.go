@@ -53,7 +53,7 @@ func TestEcho(t *testing.T) {
 	payload := make([]byte, 288)
 	for i := range 1000 {
 		payload[i%188]++
-		got, err := e.Do(payload)
+		got, err := e.Do(t.Context(), payload)
 		require.NoError(t, err)
 		require.Equal(t, payload[:188], got)
 	}

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -146,7 +147,19 @@ func (m *meter) counters(ctx context.Context) (map[string]map[string]int64, erro
 			all[r.Role][name] += n
 		}
 	}
-	return all, m.addFaults(all)
+	return all, errors.Join(m.addFaults(all), m.addReflected(all))
+}
+
+// floorXDPAnswers is the counter of what a reflector sent back.
+const floorXDPAnswers = "floor_xdp_answers"
+
+func (m *meter) addReflected(all map[string]map[string]int64) error {
+	if m.stage.floorXDP == "" {
+		return nil
+	}
+	n, err := m.stage.network.Reflected()
+	all[roleFloor] = map[string]int64{floorXDPAnswers: int64(n)}
+	return err
 }
 
 // Counters of what links did to packets, beside those of the roles.

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"waggle/bpf/faults"
+	"waggle/bpf/reflector"
 	"waggle/dfs/datapath"
 	"waggle/dfs/datapath/lookup"
 	"waggle/dfs/datapath/read"
@@ -49,6 +50,7 @@ func findSupport() support {
 	addPaths(s, &write.Paths)
 	addPaths(s, &lookup.Paths)
 	addPaths(s, &relay.Paths)
+	s.add(floorXDP)
 	s.reasons["relay="+spec.Nginx] = nginxSupported()
 	for _, kind := range []string{topology.Local, topology.Hosts} {
 		s.reasons["topology="+kind] = topology.Supported(kind)
@@ -60,9 +62,24 @@ func findSupport() support {
 
 func addPaths[P interface{ About() datapath.Info }](s support, registry *datapath.Registry[P]) {
 	for _, p := range registry.All() {
-		info := p.About()
-		s.infos[info.String()], s.reasons[info.String()] = info, info.Supported()
+		s.add(p.About())
 	}
+}
+
+func (s support) add(info datapath.Info) {
+	s.infos[info.String()], s.reasons[info.String()] = info, info.Supported()
+}
+
+// floorXDP says of the floor of lookups in the driver what data paths say of
+// themselves: it must be supported and proven as they must.
+var floorXDP = datapath.Info{
+	Operation:    datapath.Lookup,
+	Name:         spec.FloorXDP,
+	Summary:      "sent back as they came by an XDP program in the network driver",
+	EBPF:         true,
+	BetweenHosts: true,
+	Supported:    reflector.Supported,
+	Proof:        []string{floorXDPAnswers},
 }
 
 // cell returns why this machine can't run a cell, or nil.
@@ -70,6 +87,9 @@ func (s support) cell(p spec.Parameters) error {
 	needs := []string{"topology=" + p.Topology, "congestion=" + p.Congestion}
 	if !p.OnFloor() {
 		needs = append(needs, "read="+p.Read, "write="+p.Write, "lookup="+p.Lookup)
+	}
+	if p.Lookup == spec.FloorXDP {
+		needs = append(needs, "lookup="+p.Lookup)
 	}
 	if p.Workload == spec.HTTPGet {
 		needs = append(needs, "relay="+p.Relay)

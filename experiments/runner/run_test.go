@@ -18,6 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"waggle/bpf/copies"
+	"waggle/bpf/reflector"
+	"waggle/bpf/refusal/refusaltest"
 	"waggle/experiments/spec"
 	"waggle/experiments/topology"
 	"waggle/internal/signaltest"
@@ -96,6 +98,53 @@ func TestLinksLosePackets(t *testing.T) {
 		} else {
 			require.Positive(t, r.Proof[faultDropped])
 		}
+	}
+	requireNothingLeft(t, o)
+}
+
+// reflected has cells of both floors of lookups, where one is and where it can't be.
+const reflected = `
+name: reflected
+question: Does the network driver answer?
+metrics: [latency, cpu]
+fixed: {size_bytes: 100, files: 50, xdp_pass: true, clients: 2}
+factors:
+  topology: [local, hosts]
+  workload: [lookup, small-read]
+  lookup: [udp, floor, floor-xdp]
+control: {topology: hosts, lookup: floor-xdp, workload: lookup}
+trials:
+  smoke: {repetitions: 1, warm_up_seconds: 0.01, operations: 500}
+  quick: {repetitions: 1, operations: 500}
+  full: {repetitions: 1, operations: 500}
+`
+
+// The floor in the driver is proven, or said to be impossible: never another floor.
+func TestTheFloorOfLookupsInTheDriver(t *testing.T) {
+	if err := topology.Supported(topology.Hosts); err != nil {
+		t.Skip(err)
+	}
+	refusaltest.SkipOrFail(t, reflector.Supported())
+	o := optionsFor(t, reflected)
+	_, err := Run(t.Context(), o)
+	require.NoError(t, err)
+	run, err := results.Open(o.Out)
+	require.NoError(t, err)
+	require.Len(t, run.Records, 13)
+	for _, r := range run.Records {
+		if r.Cell["lookup"] != "floor-xdp" {
+			require.True(t, r.Valid, r.Reason)
+			require.NotContains(t, r.Proof, floorXDPAnswers)
+			continue
+		}
+		if r.Cell["topology"] == "local" {
+			require.True(t, r.Unsupported)
+			require.Equal(t, "lookup=floor-xdp is for two hosts: use topology=hosts", r.Reason)
+			continue
+		}
+		require.True(t, r.Valid, r.Reason)
+		require.GreaterOrEqual(t, r.Proof[floorXDPAnswers], int64(500), "an answer is counted before it is sent")
+		require.Less(t, r.Proof[floorXDPAnswers], int64(600), "those of the trial alone, and of what was asked for again")
 	}
 	requireNothingLeft(t, o)
 }

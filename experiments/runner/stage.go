@@ -21,6 +21,7 @@ import (
 	"waggle/experiments/spec"
 	"waggle/experiments/topology"
 	"waggle/experiments/workload"
+	"waggle/results"
 )
 
 // Names of roles and hosts.
@@ -64,10 +65,17 @@ func keyOf(p spec.Parameters) stageKey {
 	if p.HasFaults() {
 		k.faults = faults.Rule{Seed: 1, Drop: p.LossPercent / 100, Duplicate: p.DuplicatePercent / 100, Hold: p.ReorderPercent / 100}
 	}
-	if k.lookup == spec.Floor {
+	if results.IsFloor(k.lookup) {
 		k.lookup = "udp"
 	}
 	return k
+}
+
+// hasReflector says whether the floor of lookups in the driver is on the stage, on a
+// host of its own: where there is an XDP program on each link, and with the rivals
+// that start the same.
+func (k stageKey) hasReflector() bool {
+	return k.topology == spec.Hosts && k.xdpPass && k.lookup == "udp"
 }
 
 // stage is a network with the roles on it: a load generator, and as cells need
@@ -85,6 +93,7 @@ type stage struct {
 
 	meta               string // the metadata server's address; "" without a cluster
 	floorTCP, floorUDP string // "" without a floor control
+	floorXDP           string // "" without a reflector
 	// gateways are those that are up: their addresses, by relay and read path.
 	gateways map[[2]string]string
 	origin   string // the address of what nginx passes on; "" without nginx
@@ -110,12 +119,18 @@ func (r *run) openStage(k stageKey) (*stage, error) {
 	for i := range k.chunkServers {
 		hosts = append(hosts, chunkHost(i))
 	}
+	if k.hasReflector() {
+		hosts = append(hosts, roleFloor)
+	}
 	if k.harmless.LinkReverse {
 		slices.Reverse(hosts)
 	}
 	o := topology.Options{Kind: k.topology, Hosts: hosts, MTU: k.mtu, Offload: k.offload, XDPPass: k.xdpPass, Faults: k.faults, Sysctls: k.sysctls()}
-	if k.lookup == "xdp" {
-		o.XDPFree = []string{roleMeta} // it brings its own program
+	switch { // who brings a program
+	case k.lookup == "xdp":
+		o.XDPFree = []string{roleMeta}
+	case k.hasReflector():
+		o.XDPFree = []string{roleFloor}
 	}
 	if k.gatewayApart {
 		all, err := ownProcessors()
@@ -353,12 +368,28 @@ func (s *stage) needFloor(ctx context.Context) error {
 	return nil
 }
 
+// needReflector has the floor's host send datagrams back. Nothing listens behind it.
+func (s *stage) needReflector() error {
+	if s.floorXDP != "" {
+		return nil
+	}
+	at, err := s.network.Reflect(roleFloor)
+	if err != nil {
+		return err
+	}
+	s.floorXDP = at.String()
+	return nil
+}
+
 // prepare makes ready what a job needs, and fills in where it is.
 func (s *stage) prepare(ctx context.Context, j *workload.Job) error {
 	if err := s.needRoles(ctx, j.Parameters); err != nil {
 		return fmt.Errorf("%w the roles: %w", errStart, err)
 	}
 	j.Meta, j.FloorTCP, j.FloorUDP = s.meta, s.floorTCP, s.floorUDP
+	if j.Parameters.Lookup == spec.FloorXDP {
+		j.FloorUDP = s.floorXDP
+	}
 	if j.Parameters.Workload == spec.HTTPGet {
 		j.Gateway = s.gateways[gatewayOf(j.Parameters)]
 	}
@@ -379,6 +410,8 @@ func (s *stage) prepare(ctx context.Context, j *workload.Job) error {
 // needRoles starts the roles that a cell needs and that are not up.
 func (s *stage) needRoles(ctx context.Context, p spec.Parameters) error {
 	switch {
+	case p.Lookup == spec.FloorXDP:
+		return s.needReflector()
 	case p.OnFloor():
 		return s.needFloor(ctx)
 	case p.Workload == spec.HTTPGet:

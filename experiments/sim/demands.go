@@ -24,6 +24,11 @@ func Demands() calibration.Demands {
 	d["read="+spec.Floor] = demandOf(bare(datapath.Work{Calls: 12, Switches: 4, TCP: 64}, datapath.Work{KernelToUser: 2, UserToKernel: 1, TCP: 1, Calls: 8.0 / (1 << 20), Switches: 6.0 / (1 << 20)}))
 	d["write="+spec.Floor] = demandOf(bare(datapath.Work{Calls: 12, Switches: 4, TCP: 64}, datapath.Work{KernelToUser: 1, UserToKernel: 2, TCP: 1, Calls: 15.0 / (1 << 20), Switches: 9.0 / (1 << 20)}))
 	d["lookup="+spec.Floor] = demandOf(bare(datapath.Work{Calls: 9, Switches: 3, UserToKernel: 296, KernelToUser: 296, Datagrams: 2}, datapath.Work{}))
+	d["lookup="+spec.FloorXDP] = demandOf([]datapath.Stage{
+		{Role: "client", Operation: datapath.Work{Calls: 1, UserToKernel: 296, Datagrams: 1}},
+		{Role: "floor", Operation: datapath.Work{Datagrams: 1, SoftIRQ: 1}},
+		{Role: "client", Operation: datapath.Work{Calls: 1, KernelToUser: 296, SoftIRQ: 1}},
+	})
 	return d
 }
 

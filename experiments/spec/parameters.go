@@ -49,7 +49,11 @@ const (
 
 // Floor is the level of a data path's factor that is no data path: the floor
 // control, the same bytes over one bare socket without the DFS.
-const Floor = "floor"
+const Floor = results.Floor
+
+// FloorXDP is the level of factor lookup that is the floor of answers from the
+// network driver: a program there sends each datagram back.
+const FloorXDP = results.FloorXDP
 
 // Nginx is the level of factor relay that is no relay path: nginx, passing the
 // same bytes on from an nginx that has them as files, without the DFS.
@@ -129,7 +133,7 @@ var parameters = []parameter{
 		func(p *Parameters, s string) { p.Read = s }),
 	choice("write", "write path", "chain", func(k Paths) []string { return append(slices.Clone(k.Write), Floor) },
 		func(p *Parameters, s string) { p.Write = s }),
-	choice("lookup", "lookup path", "udp", func(k Paths) []string { return append(slices.Clone(k.Lookup), Floor) },
+	choice("lookup", "lookup path", "udp", func(k Paths) []string { return append(slices.Clone(k.Lookup), Floor, FloorXDP) },
 		func(p *Parameters, s string) { p.Lookup = s }),
 	choice("relay", "relay path of the gateway", "copy", func(k Paths) []string { return append(slices.Clone(k.Relay), Nginx) },
 		func(p *Parameters, s string) { p.Relay = s }),
@@ -316,8 +320,8 @@ func (p Parameters) check() error {
 	if p.ChunkBytes&(p.ChunkBytes-1) != 0 {
 		return fmt.Errorf("chunk_bytes=%d: must be a power of two", p.ChunkBytes)
 	}
-	if p.Lookup == "xdp" && p.Topology == Hosts && !p.XDPPass {
-		return errors.New("lookup=xdp with topology=hosts needs xdp_pass=true, or a virtual link would lose its answers")
+	if (p.Lookup == "xdp" || p.Lookup == FloorXDP) && p.Topology == Hosts && !p.XDPPass {
+		return fmt.Errorf("lookup=%s with topology=hosts needs xdp_pass=true, or a virtual link would lose its answers", p.Lookup)
 	}
 	if p.Read == "afxdp" && p.XDPPass {
 		return errors.New("read=afxdp brings its own XDP program, for which xdp_pass=true leaves no room on the client's link")
@@ -325,7 +329,7 @@ func (p Parameters) check() error {
 	if p.LinkReverse && p.Topology != Hosts {
 		return fmt.Errorf("link_order=%s is for topology=%s", LinkReverse, Hosts)
 	}
-	if p.HitPercent != 100 && (p.Workload != Lookup || p.Lookup == Floor) {
+	if p.HitPercent != 100 && (p.Workload != Lookup || results.IsFloor(p.Lookup)) {
 		return fmt.Errorf("hit_percent=%d goes with workload %s of the file system only", p.HitPercent, Lookup)
 	}
 	if p.Relay == Nginx && p.Topology != Hosts {
@@ -353,8 +357,8 @@ func (p Parameters) checkFaults() error {
 		return nil
 	case p.Topology != Hosts:
 		return fmt.Errorf("loss_percent, duplicate_percent and reorder_percent go with topology=%s only", Hosts)
-	case p.Lookup == "xdp", p.Read == "afxdp":
-		return errors.New("lookup=xdp and read=afxdp take packets before the place where they can be lost: they don't go with loss_percent, duplicate_percent and reorder_percent")
+	case p.Lookup == "xdp", p.Lookup == FloorXDP, p.Read == "afxdp":
+		return errors.New("lookup=xdp, lookup=floor-xdp and read=afxdp take packets before the place where they can be lost: they don't go with loss_percent, duplicate_percent and reorder_percent")
 	}
 	return nil
 }
@@ -413,29 +417,35 @@ func (p Parameters) checkFloor() error {
 		{"write", p.Write, []string{SequentialWrite}},
 		{"lookup", p.Lookup, []string{SmallRead, Lookup}},
 	} {
-		if at.level != Floor {
+		if !results.IsFloor(at.level) {
 			continue
 		}
 		if !slices.Contains(at.kinds, p.Workload) {
-			return fmt.Errorf("%s=%s goes with workload %s only, not with %s", at.operation, Floor, strings.Join(at.kinds, ", "), p.Workload)
+			return fmt.Errorf("%s=%s goes with workload %s only, not with %s", at.operation, at.level, strings.Join(at.kinds, ", "), p.Workload)
 		}
 		if at.operation == "write" && p.Replication != 1 {
 			return errors.New("write=floor writes one copy: set replication=1, or exclude it")
 		}
 		if at.operation == "lookup" && p.SizeBytes > wire.MaxInline {
-			return fmt.Errorf("lookup=floor answers with at most %d bytes, not size_bytes=%d", wire.MaxInline, p.SizeBytes)
+			return fmt.Errorf("lookup=%s answers with at most %d bytes, not size_bytes=%d", at.level, wire.MaxInline, p.SizeBytes)
 		}
 	}
 	return nil
 }
 
 // OnFloor says whether the cell runs the floor control instead of the DFS.
-func (p Parameters) OnFloor() bool { return p.Read == Floor || p.Write == Floor || p.Lookup == Floor }
+func (p Parameters) OnFloor() bool {
+	return p.Read == Floor || p.Write == Floor || results.IsFloor(p.Lookup)
+}
 
 // Timed returns the data paths, as "read=copy", that the cell's timed
-// operations must take: those whose proof is checked.
+// operations must take: those whose proof is checked. A floor in a process has
+// none, because nothing else could answer.
 func (p Parameters) Timed() []string {
-	if p.OnFloor() {
+	switch {
+	case p.Lookup == FloorXDP:
+		return []string{"lookup=" + FloorXDP}
+	case p.OnFloor():
 		return nil
 	}
 	inline := p.SizeBytes <= wire.MaxInline

@@ -173,6 +173,31 @@ func TestTimedPaths(t *testing.T) {
 	require.Equal(t, []string{"lookup=udp", "read=copy"}, cell(results.Cell{"workload": SmallRead, "size_bytes": 1025.0}))
 	require.Empty(t, cell(results.Cell{"workload": SmallCreate, "size_bytes": 1024.0}))
 	require.Empty(t, cell(results.Cell{"read": Floor}))
+	require.Empty(t, cell(results.Cell{"workload": Lookup, "size_bytes": 100.0, "lookup": Floor}))
+	require.Equal(t, []string{"lookup=floor-xdp"}, cell(results.Cell{"workload": Lookup, "size_bytes": 100.0, "lookup": FloorXDP}))
+}
+
+func TestTheFloorInTheDriver(t *testing.T) {
+	good := results.Cell{"workload": Lookup, "size_bytes": 100.0, "lookup": FloorXDP, "topology": Hosts, "xdp_pass": true}
+	p, err := Resolve(good)
+	require.NoError(t, err)
+	require.True(t, p.OnFloor())
+	for _, test := range []struct {
+		name string
+		to   any
+		want string
+	}{
+		{"xdp_pass", false, "lookup=floor-xdp with topology=hosts needs xdp_pass=true"},
+		{"workload", SmallCreate, "lookup=floor-xdp goes with workload small-read, lookup only, not with small-create"},
+		{"size_bytes", 1025.0, "lookup=floor-xdp answers with at most 1024 bytes"},
+		{"hit_percent", 50.0, "hit_percent=50 goes with"},
+		{"loss_percent", 1.0, "they don't go with loss_percent"},
+	} {
+		cell := good.Without(test.name)
+		cell[test.name] = test.to
+		_, err := Resolve(cell)
+		require.ErrorContains(t, err, test.want)
+	}
 }
 
 func FuzzParse(f *testing.F) {

@@ -26,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"waggle/bpf/faults"
+	"waggle/bpf/reflector"
 	"waggle/dfs/datapath"
 )
 
@@ -78,6 +79,8 @@ type Network struct {
 	bridge  *thread
 	passing []link.Link // XDP programs on links
 	faults  []*faults.Injector
+	// reflectors send datagrams back in the drivers of hosts.
+	reflectors []*reflector.Reflector
 }
 
 // Host is one place of a network.
@@ -176,6 +179,9 @@ func (n *Network) Close() {
 	}
 	for _, p := range n.passing {
 		p.Close() // goes with its interface if it fails
+	}
+	for _, r := range n.reflectors {
+		_ = r.Close() // goes with its interface if it fails
 	}
 	for _, h := range n.hosts {
 		if h.thread != n.control {

@@ -10,7 +10,7 @@ import (
 )
 
 // floorSystem is the floor control: a bare connection for large files, an echo
-// for small ones and lookups.
+// for small ones and lookups, from a process or from the network driver.
 type floorSystem struct {
 	job     *Job
 	pattern *pattern
@@ -111,16 +111,16 @@ func (s *floorSystem) dialEcho(request, answer int) (session, error) {
 
 func (s *echoSession) close() error { return s.echo.Close() }
 
-func (s *echoSession) get(_ context.Context, f smallFile) ([]byte, error) {
-	answer, err := s.echo.Do(s.pattern.piece(f.source(), 0, s.size))
+func (s *echoSession) get(ctx context.Context, f smallFile) ([]byte, error) {
+	answer, err := s.echo.Do(ctx, s.pattern.piece(f.source(), 0, s.size))
 	if err != nil {
 		return nil, err
 	}
 	return answer[:s.size], nil
 }
 
-func (s *echoSession) lookup(_ context.Context, f smallFile) (int64, error) {
-	answer, err := s.echo.Do(s.pattern.piece(f.source(), 0, wire.AnswerSize))
+func (s *echoSession) lookup(ctx context.Context, f smallFile) (int64, error) {
+	answer, err := s.echo.Do(ctx, s.pattern.piece(f.source(), 0, wire.AnswerSize))
 	if err != nil {
 		return 0, err
 	}

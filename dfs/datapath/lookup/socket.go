@@ -33,6 +33,9 @@ type socket struct {
 	lastID uint64
 	out    []byte
 	in     []byte
+	// isAnswer says whether a datagram answers the last request.
+	isAnswer func(datagram []byte) bool
+	answer   wire.LookupAnswer // the last one; its inline bytes are those of in
 
 	polled *polled // nil: without the poller
 	// spoiled: what ends a wait together with its context may still be about to
@@ -58,6 +61,7 @@ type polled struct {
 
 func dial(address string) (*socket, error) {
 	s := &socket{lastID: rand.Uint64(), in: make([]byte, wire.MaxAnswerSize+1)}
+	s.isAnswer = s.takeAnswer
 	conn, err := net.Dial("udp", address)
 	if err == nil {
 		s.fd, err = duplicate(conn.(*net.UDPConn))
@@ -96,18 +100,35 @@ func (s *socket) ask(ctx context.Context, q *wire.LookupRequest) (wire.LookupAns
 	s.lastID++
 	q.ID = s.lastID
 	s.out = q.Append(s.out[:0])
+	if err := s.exchange(ctx); err != nil {
+		return wire.LookupAnswer{}, err
+	}
+	a := s.answer
+	a.Inline = append([]byte(nil), a.Inline...) // s.in belongs to the next lookup
+	return a, nil
+}
+
+// takeAnswer takes the answer to the last request. Answers to earlier ones and
+// malformed datagrams are passed over.
+func (s *socket) takeAnswer(datagram []byte) bool {
+	s.answer = wire.LookupAnswer{}
+	return s.answer.Parse(datagram) == nil && s.answer.ID == s.lastID
+}
+
+// exchange sends what is in s.out until it is answered.
+func (s *socket) exchange(ctx context.Context) error {
 	var end time.Time
 	for wait := firstWait; ; wait = min(2*wait, lastWait) {
-		a, err := s.askOnce(ctx, q.ID, wait)
+		err := s.askOnce(ctx, wait)
 		switch {
 		case err == nil:
-			return a, nil
+			return nil
 		case ctx.Err() != nil:
-			return wire.LookupAnswer{}, ctx.Err()
+			return ctx.Err()
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			// Such as a port that is closed while the server starts again.
 			if err := sleep(ctx, wait); err != nil {
-				return wire.LookupAnswer{}, err
+				return err
 			}
 		}
 		// Only a lookup that was not answered at first looks at the clock.
@@ -116,50 +137,47 @@ func (s *socket) ask(ctx context.Context, q *wire.LookupRequest) (wire.LookupAns
 			end = now.Add(giveUp - wait)
 		}
 		if !now.Before(end) {
-			return wire.LookupAnswer{}, fmt.Errorf("%w within %v: is the metadata server up?", ErrNoAnswer, giveUp)
+			return fmt.Errorf("%w within %v: is the server up?", ErrNoAnswer, giveUp)
 		}
 	}
 }
 
 // askOnce sends the request and waits for its answer, for at least that long.
-func (s *socket) askOnce(ctx context.Context, id uint64, wait time.Duration) (wire.LookupAnswer, error) {
+func (s *socket) askOnce(ctx context.Context, wait time.Duration) error {
 	if err := ctx.Err(); err != nil {
-		return wire.LookupAnswer{}, err
+		return err
 	}
 	if err := s.send(); err != nil {
-		return wire.LookupAnswer{}, err
+		return err
 	}
 	if s.polled == nil {
-		a, err := s.takeAnswer(id, s.receive)
+		err := s.receiveAnswer(s.receive)
 		if err != unix.EAGAIN {
-			return a, err
+			return err
 		}
 		if err := s.enterPoller(); err != nil {
-			return wire.LookupAnswer{}, err
+			return err
 		}
 	}
 	if err := s.polled.extendDeadline(wait); err != nil {
-		return wire.LookupAnswer{}, err
+		return err
 	}
 	stop := context.AfterFunc(ctx, s.polled.interrupt)
-	a, err := s.takeAnswer(id, s.polled.wait)
+	err := s.receiveAnswer(s.polled.wait)
 	s.spoiled = !stop()
 	s.polled.countAtOnce()
-	return a, err
+	return err
 }
 
-// takeAnswer receives until the answer to the request of that ID comes. Answers
-// to earlier requests and malformed datagrams are passed over.
-func (s *socket) takeAnswer(id uint64, receive func() (int, error)) (wire.LookupAnswer, error) {
+// receiveAnswer receives until the answer to the last request comes.
+func (s *socket) receiveAnswer(receive func() (int, error)) error {
 	for {
 		n, err := receive()
 		if err != nil {
-			return wire.LookupAnswer{}, err
+			return err
 		}
-		var a wire.LookupAnswer
-		if a.Parse(s.in[:n]) == nil && a.ID == id {
-			a.Inline = append([]byte(nil), a.Inline...) // s.in belongs to the next lookup
-			return a, nil
+		if s.isAnswer(s.in[:n]) {
+			return nil
 		}
 	}
 }

@@ -46,7 +46,7 @@ const (
 // plain holds the levels that every cell of the model has of parameters that the
 // model does not know: cells with others are left out.
 var plain = map[string][]any{
-	"pin": {"none"}, "offload": {true}, "hit_percent": {100.0}, "rate": {"closed"}, "revision": {""},
+	"pin": {"none"}, "offload": {true}, "hit_percent": {100.0}, "client_spin": {false}, "rate": {"closed"}, "revision": {""},
 }
 
 // cellsOf gathers the valid measured records of runs by cell, leaving out what

@@ -52,6 +52,8 @@ type Options struct {
 	ReadPath, WritePath string
 	// ChunkSize (bytes) and Replication of new files; 0: the cluster's default.
 	ChunkSize, Replication uint32
+	// SpinLookups has lookups poll for their answers without sleeping.
+	SpinLookups bool
 	// SyncWrites makes every write durable before it is acknowledged; otherwise
 	// Sync and Close do.
 	SyncWrites bool

@@ -37,7 +37,7 @@ func (c *Client) openSession(ctx context.Context) (*session, error) {
 		reply, err := c.control.OpenSession(ctx, request)
 		switch {
 		case err == nil:
-			return newSession(reply)
+			return c.newSession(reply)
 		case codeOf(err) != codes.Unavailable:
 			return nil, fromStatus(err)
 		}
@@ -47,14 +47,17 @@ func (c *Client) openSession(ctx context.Context) (*session, error) {
 	}
 }
 
-func newSession(reply *control.Session) (*session, error) {
+func (c *Client) newSession(reply *control.Session) (*session, error) {
 	s := &session{id: reply.Session, chunk: reply.DefaultChunkSize, live: time.Duration(reply.TimeToLiveMs) * time.Millisecond}
 	if copy(s.key[:], reply.HashKey) != len(s.key) || s.live < 10*time.Millisecond {
 		return nil, fmt.Errorf("metadata server opened a session with a key of %d bytes that lives %v", len(reply.HashKey), s.live)
 	}
 	var err error
-	s.lookups, err = lookup.Dial(reply.LookupAddress)
-	return s, err
+	if s.lookups, err = lookup.Dial(reply.LookupAddress); err != nil {
+		return nil, err
+	}
+	s.lookups.Spin = c.options.SpinLookups
+	return s, nil
 }
 
 // renewSession takes the place of a session that the server does not know any

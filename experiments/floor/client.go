@@ -99,8 +99,9 @@ type Echo struct {
 }
 
 // DialEcho opens a socket to a UDP address. Requests have request bytes, answers
-// answer bytes: the front of the request.
-func DialEcho(address string, request, answer int) (*Echo, error) {
+// answer bytes: the front of the request. Spin says whether to poll for them without
+// sleeping.
+func DialEcho(address string, request, answer int, spin bool) (*Echo, error) {
 	if answer > request || answer < echoHeader || answer > wire.MaxAnswerSize {
 		return nil, fmt.Errorf("echo %d of %d bytes: from %d to all are possible, and %d at most", answer, request, echoHeader, wire.MaxAnswerSize)
 	}
@@ -110,6 +111,7 @@ func DialEcho(address string, request, answer int) (*Echo, error) {
 	if e.exchange, err = lookup.DialExchange(address, e.isAnswer); err != nil {
 		return nil, fmt.Errorf("connect to the floor control: %w", err)
 	}
+	e.exchange.Spin = spin
 	return e, nil
 }
 

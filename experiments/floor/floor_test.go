@@ -46,8 +46,14 @@ func TestReadGivesWhatWasWritten(t *testing.T) {
 }
 
 func TestEcho(t *testing.T) {
+	for _, spin := range []bool{false, true} {
+		testEcho(t, spin)
+	}
+}
+
+func testEcho(t *testing.T, spin bool) {
 	s, _ := serving(t)
-	e, err := DialEcho(s.UDPAddress().String(), 300, 200)
+	e, err := DialEcho(s.UDPAddress().String(), 300, 200, spin)
 	require.NoError(t, err)
 	defer e.Close()
 	payload := make([]byte, 288)
@@ -57,7 +63,7 @@ func TestEcho(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, payload[:188], got)
 	}
-	_, err = DialEcho(s.UDPAddress().String(), 300, 301)
+	_, err = DialEcho(s.UDPAddress().String(), 300, 301, false)
 	require.ErrorContains(t, err, "echo 301 of 300 bytes")
 }
 

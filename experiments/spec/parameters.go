@@ -95,6 +95,7 @@ type Parameters struct {
 	Congestion string
 	// Harmless holds what nobody studies, and what may move a result all the same.
 	Harmless
+	ClientSpin bool
 	HitPercent int // of lookups: of names that were asked for before
 	// Revision is which of the run's programs the roles are started from; "" is
 	// the one that carries the run out.
@@ -177,6 +178,8 @@ var parameters = []parameter{
 	choice("congestion", "congestion control of all TCP connections", CongestionAuto,
 		func(Paths) []string { return []string{CongestionAuto, CongestionMachine, "cubic", "reno", "bbr"} },
 		func(p *Parameters, s string) { p.Congestion = s }),
+	{name: "client_spin", what: "whether clients poll for the answers to lookups, instead of sleeping until they come", fallback: false,
+		parse: parseBool("client_spin"), set: func(p *Parameters, level any) { p.ClientSpin = level.(bool) }},
 	count("hit_percent", "percent of lookups that are of the data set's files, over and over; each of the others asks for a name that is new, and of no file",
 		1, 100, 100, func(p *Parameters, n int) { p.HitPercent = n }),
 	{name: results.RevisionFactor, what: "program that roles are started from", fallback: "",
@@ -331,6 +334,9 @@ func (p Parameters) check() error {
 	}
 	if p.HitPercent != 100 && (p.Workload != Lookup || results.IsFloor(p.Lookup)) {
 		return fmt.Errorf("hit_percent=%d goes with workload %s of the file system only", p.HitPercent, Lookup)
+	}
+	if p.ClientSpin && p.Workload != Lookup && p.Workload != SmallRead {
+		return fmt.Errorf("client_spin=true goes with workload %s and %s only, not with %s", Lookup, SmallRead, p.Workload)
 	}
 	if p.Relay == Nginx && p.Topology != Hosts {
 		return fmt.Errorf("relay=%s is for two hosts: use topology=%s", Nginx, Hosts)

@@ -200,6 +200,14 @@ func TestTheFloorInTheDriver(t *testing.T) {
 	}
 }
 
+func TestOnlyLookupsSpin(t *testing.T) {
+	p, err := Resolve(results.Cell{"workload": Lookup, "size_bytes": 100.0, "client_spin": true})
+	require.NoError(t, err)
+	require.True(t, p.ClientSpin)
+	_, err = Resolve(results.Cell{"workload": SequentialRead, "client_spin": true})
+	require.EqualError(t, err, "client_spin=true goes with workload lookup and small-read only, not with sequential-read")
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
 	f.Add([]byte(strings.Replace(good, "size_bytes: 64KiB}", "clients: 1}", 1)))

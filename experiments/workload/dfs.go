@@ -16,7 +16,7 @@ func openDFS(ctx context.Context, j *Job) (system, error) {
 	c, err := dfs.Dial(ctx, j.Meta, dfs.Options{
 		Name: "load", ReadPath: j.Parameters.Read, WritePath: j.Parameters.Write,
 		ChunkSize: uint32(j.Parameters.ChunkBytes), Replication: uint32(j.Parameters.Replication),
-		MaxConnections: max(64, j.Parameters.Clients),
+		MaxConnections: max(64, j.Parameters.Clients), SpinLookups: j.Parameters.ClientSpin,
 	})
 	if err != nil {
 		return nil, err

@@ -102,7 +102,7 @@ type echoSession struct {
 }
 
 func (s *floorSystem) dialEcho(request, answer int) (session, error) {
-	echo, err := floor.DialEcho(s.job.FloorUDP, request, answer)
+	echo, err := floor.DialEcho(s.job.FloorUDP, request, answer, s.job.Parameters.ClientSpin)
 	if err != nil {
 		return nil, err
 	}

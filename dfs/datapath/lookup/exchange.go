@@ -10,6 +10,9 @@ import (
 // floor control of lookups is made of it, so that what is left between the two is
 // the lookup. It is used by one goroutine.
 type Exchange struct {
+	// Spin is as that of a Transport.
+	Spin bool
+
 	address  string
 	isAnswer func(datagram []byte) bool
 	socket   *socket
@@ -41,7 +44,7 @@ func (x *Exchange) Ask(ctx context.Context, datagram []byte) error {
 			return err
 		}
 	}
-	x.socket.out = datagram
+	x.socket.out, x.socket.spins = datagram, x.Spin
 	if err := x.socket.exchange(ctx); err != nil {
 		return fmt.Errorf("ask %s: %w", x.address, err)
 	}

@@ -18,12 +18,12 @@ func TestExchange(t *testing.T) {
 	defer conn.Close()
 	go func() {
 		b := make([]byte, 100)
-		for lost := true; ; {
+		for answers := true; ; {
 			n, from, err := conn.ReadFromUDPAddrPort(b)
 			if err != nil {
 				return
 			}
-			if lost = !lost; !lost { // the first, the third ...
+			if answers = !answers; !answers { // the first is lost, the third ...
 				continue
 			}
 			_, _ = conn.WriteToUDPAddrPort([]byte("noise"), from)
@@ -46,6 +46,9 @@ func TestExchange(t *testing.T) {
 	want = []byte("four")
 	require.NoError(t, x.Ask(t.Context(), want))
 	require.NotSame(t, used, x.socket)
+	x.Spin, want = true, []byte("spun")
+	require.NoError(t, x.Ask(t.Context(), want))
+	x.Spin = false
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
 	defer cancel()
 	want = nil // nothing will do

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"runtime"
 	"syscall"
 	"time"
 	"unsafe"
@@ -37,6 +38,7 @@ type socket struct {
 	isAnswer func(datagram []byte) bool
 	answer   wire.LookupAnswer // the last one; its inline bytes are those of in
 
+	spins  bool    // instead of waiting with the poller
 	polled *polled // nil: without the poller
 	// spoiled: what ends a wait together with its context may still be about to
 	// do it.
@@ -150,6 +152,9 @@ func (s *socket) askOnce(ctx context.Context, wait time.Duration) error {
 	if err := s.send(); err != nil {
 		return err
 	}
+	if s.spins {
+		return s.spin(ctx, wait)
+	}
 	if s.polled == nil {
 		err := s.receiveAnswer(s.receive)
 		if err != unix.EAGAIN {
@@ -167,6 +172,26 @@ func (s *socket) askOnce(ctx context.Context, wait time.Duration) error {
 	s.spoiled = !stop()
 	s.polled.countAtOnce()
 	return err
+}
+
+// spin asks for the answer over and over, at least that long. Other goroutines have
+// their turn in between, but the thread does not sleep.
+func (s *socket) spin(ctx context.Context, wait time.Duration) error {
+	for end := (time.Time{}); ; runtime.Gosched() {
+		if err := s.receiveAnswer(s.receive); err != unix.EAGAIN {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		now := time.Now()
+		if end.IsZero() {
+			end = now.Add(wait)
+		}
+		if !now.Before(end) {
+			return os.ErrDeadlineExceeded
+		}
+	}
 }
 
 // receiveAnswer receives until the answer to the last request comes.

@@ -92,6 +92,28 @@ func TestASocketWaitsWithThePollerOnly(t *testing.T) {
 	require.False(t, p.s.isGood(), "another socket would do without the poller")
 }
 
+func TestASocketThatSpinsNeverWaits(t *testing.T) {
+	p := newPeer(t)
+	p.s.spins = true
+	p.atOnce()
+	p.late()
+	require.Nil(t, p.s.polled)
+	require.True(t, p.s.isGood())
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
+	defer cancel()
+	_, err := p.s.ask(ctx, &wire.LookupRequest{})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.True(t, p.s.isGood(), "nothing is about to end the next wait")
+	p.request()
+	id := p.s.lastID + 1
+	go func() {
+		p.request()
+		p.request() // asked for again
+		p.answer(id)
+	}()
+	p.ask()
+}
+
 func TestASocketWhoseWaitWasEndedIsNotUsedAgain(t *testing.T) {
 	p := newPeer(t)
 	ctx, cancel := context.WithCancel(t.Context())

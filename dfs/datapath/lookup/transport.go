@@ -28,6 +28,11 @@ var ErrNoAnswer = errors.New("no answer")
 // at once; each lookup under way has a socket of its own, so that no goroutine
 // has to wake another, and the kernel spreads them over the server's sockets.
 type Transport struct {
+	// Spin has lookups ask their sockets over and over for the answer, instead of
+	// sleeping until it comes: soonest where a processor is idle, and at the expense
+	// of everybody else where none is. It is set before the first lookup.
+	Spin bool
+
 	address string
 	slots   chan struct{} // one for each lookup under way
 
@@ -92,7 +97,11 @@ func (t *Transport) take() (*socket, error) {
 		t.idle = t.idle[:last]
 		return s, nil
 	}
-	return dial(t.address)
+	s, err := dial(t.address)
+	if err == nil {
+		s.spins = t.Spin
+	}
+	return s, err
 }
 
 func (t *Transport) give(s *socket) {

@@ -8,6 +8,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -200,6 +201,8 @@ func (m *Model) beyondMeasured(p *spec.Parameters) (beyond []string) {
 // pathOf names the data path that a cell's operations take.
 func pathOf(p *spec.Parameters, write bool) (string, float64, error) {
 	switch {
+	case p.ClientSpin:
+		return "", 0, errors.New("client_spin=true can't be simulated: what polling costs is not calibrated")
 	case write, p.Workload == spec.SequentialWrite, p.Workload == spec.RandomWrite:
 		return "write=" + p.Write, float64(p.SizeBytes), nil
 	case p.Workload == spec.SequentialRead, p.Workload == spec.RandomRead:

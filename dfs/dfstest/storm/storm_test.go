@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	stormCount   = flag.Int("storms", 200, "how many storms TestStorm runs")
+	stormCount   = flag.Int("storms", 60, "how many storms TestStorm runs")
 	stormSeed    = flag.Uint64("seed", 0, "seed of the first storm; the next one's is one higher (default random)")
 	goOn         = flag.Bool("go-on", false, "go on after a storm that failed, with another cluster")
 	clusterCount = flag.Int("clusters", 3, "how many clusters have storms at the same time")

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -69,15 +70,19 @@ func timed(r *results.Record) bool {
 	return r.Latency != nil && r.LatencyHistogram != "" && r.OperationsPerSecond != nil && r.Search == nil &&
 		r.ThroughputBytesPerSecond != nil && r.OfferedOperationsPerSecond == nil
 }
+
+// repeated picks timed records of cells that have several.
+func repeated(r *results.Record) bool { return timed(r) && r.Experiment == "read-path" }
+
 func ledgered(r *results.Record) bool {
 	_, reads := r.Cell["read"]
 	return reads && r.Copies != nil && len(r.Copies.ByRole) > 0
 }
 
-// cellOf gives all records of a record's cell.
+// cellOf gives all timed records of a record's cell.
 func cellOf(run *results.Run, of *results.Record) (all []*results.Record) {
 	for i := range run.Records {
-		if r := &run.Records[i]; r.Experiment == of.Experiment && r.Control == of.Control && r.Cell.String() == of.Cell.String() {
+		if r := &run.Records[i]; r.Experiment == of.Experiment && r.Control == of.Control && r.Cell.String() == of.Cell.String() && timed(r) {
 			all = append(all, r)
 		}
 	}
@@ -131,7 +136,7 @@ var tamperings = map[string]func(*testing.T, *results.Run){
 		}
 	},
 	"a trial doubled": func(t *testing.T, run *results.Run) {
-		r := first(t, run, timed)
+		r := first(t, run, repeated)
 		same := cellOf(run, r)
 		twin := same[len(same)-1]
 		trial, repetition := twin.Trial, twin.Repetition
@@ -139,11 +144,11 @@ var tamperings = map[string]func(*testing.T, *results.Run){
 		twin.Trial, twin.Repetition = trial, repetition
 	},
 	"a bad repetition removed": func(t *testing.T, run *results.Run) {
-		r := first(t, run, timed)
+		r := first(t, run, repeated)
 		run.Records = slices.DeleteFunc(run.Records, func(x results.Record) bool { return x.Trial == r.Trial })
 	},
 	"a bad repetition removed, trials numbered anew": func(t *testing.T, run *results.Run) {
-		r := first(t, run, timed)
+		r := first(t, run, repeated)
 		run.Records = slices.DeleteFunc(run.Records, func(x results.Record) bool { return x.Trial == r.Trial })
 		for i := range run.Records {
 			run.Records[i].Trial = i
@@ -168,7 +173,7 @@ var tamperings = map[string]func(*testing.T, *results.Run){
 		r.CPU.Total, r.CPU.User, r.CPU.System = 0, 0.2, 0.3
 	},
 	"a cell smoothed to its mean": func(t *testing.T, run *results.Run) {
-		r := first(t, run, timed)
+		r := first(t, run, repeated)
 		rate := *r.OperationsPerSecond
 		for i, same := range cellOf(run, r) {
 			wanted := rate * (1 + 1e-6*float64(i))
@@ -189,7 +194,7 @@ var tamperings = map[string]func(*testing.T, *results.Run){
 			if a.Repetition != b.Repetition {
 				return a.Repetition - b.Repetition
 			}
-			return slices.Compare([]byte(a.Cell.String()), []byte(b.Cell.String()))
+			return strings.Compare(a.Cell.String()+a.Control, b.Cell.String()+b.Control)
 		})
 		for i := range run.Records {
 			run.Records[i].Trial = i

@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -189,7 +190,7 @@ var plausibility = []check{
 // duplicated finds trials whose measurements are the same to the last digit. Two
 // measurements of nanoseconds never are.
 func duplicated(run *results.Run, found func(Severity, string, ...any)) {
-	histograms, seconds := map[string]*results.Record{}, map[float64]*results.Record{}
+	histograms, work := map[string]*results.Record{}, map[string]*results.Record{}
 	measured(run, func(r *results.Record) {
 		if h := r.LatencyHistogram; len(h) > 200 { // shorter ones may be equal by chance
 			if before := histograms[h]; before != nil {
@@ -197,19 +198,16 @@ func duplicated(run *results.Run, found func(Severity, string, ...any)) {
 			}
 			histograms[h] = r
 		}
-		if r.Seconds == nil || *r.Seconds == math.Trunc(*r.Seconds*1e3)/1e3 {
-			return // a round time was chosen, not measured
+		const enough = 20 // operations, whose mean is not the same twice by chance
+		if r.Operations == nil || r.Latency == nil || r.Seconds == nil || *r.Operations < enough {
+			return
 		}
-		if before := seconds[*r.Seconds]; before != nil && sameWork(before, r) {
-			found(Fault, "%s took the very time of %s, %v s", place(r), place(before), *r.Seconds)
+		same := fmt.Sprint(*r.Operations, *r.Seconds, *r.Latency)
+		if before := work[same]; before != nil {
+			found(Fault, "%s did the very work of %s, %d operations in %v s with a mean of %v s", place(r), place(before), *r.Operations, *r.Seconds, r.Latency.Mean)
 		}
-		seconds[*r.Seconds] = r
+		work[same] = r
 	})
-}
-
-func sameWork(a, b *results.Record) bool {
-	return a.Operations != nil && b.Operations != nil && *a.Operations == *b.Operations &&
-		a.Latency != nil && b.Latency != nil && a.Latency.Mean == b.Latency.Mean
 }
 
 // smoothed finds cells whose repetitions differ by less than any machine's do. It

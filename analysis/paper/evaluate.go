@@ -18,6 +18,7 @@ type Judgement string
 const (
 	Holds   Judgement = "holds"
 	Part    Judgement = "holds in part"
+	Depends Judgement = "depends on placement"
 	Fails   Judgement = "does not hold"
 	Unknown Judgement = "can't be told"
 )
@@ -28,7 +29,10 @@ type Verdict struct {
 	Judgement Judgement
 	// Expected of Pairs came out as the claim says; Decided of them are known.
 	Expected, Decided int
-	Pairs             []stats.Comparison
+	// Depending of Pairs came out one way in one placement of the roles and the other
+	// way, or open, in another.
+	Depending int
+	Pairs     []stats.Comparison
 	// Reason says why nothing can be told, or is empty.
 	Reason string
 	Origin Origin
@@ -251,6 +255,10 @@ func (e *Evaluation) judge(c Claim) Verdict {
 			continue
 		}
 		v.Decided++
+		if p.Verdict == stats.Depends {
+			v.Depending++
+			continue
+		}
 		if c.metBy(p) {
 			v.Expected++
 		}
@@ -280,6 +288,8 @@ func (v *Verdict) choose() Judgement {
 	switch {
 	case v.Decided == 0:
 		return Unknown
+	case v.Expected == 0 && v.Depending > 0:
+		return Depends
 	case v.Expected == 0:
 		return Fails
 	case v.Expected == len(v.Pairs):

@@ -111,6 +111,9 @@ func (o *Output) verdicts() string {
 // Sentence is what the text says, in LaTeX.
 func (v Verdict) Sentence() string {
 	text := map[Judgement]string{Holds: v.Claim.Holds, Part: v.Claim.Part, Fails: v.Claim.Fails}[v.Judgement]
+	if v.Judgement == Depends {
+		text = "As to " + v.Claim.About + ", the answer depends on where the roles run ({range})."
+	}
 	if v.Judgement == Unknown {
 		text = "Our records can't tell about " + v.Claim.About + " ({reason})."
 	}
@@ -304,8 +307,8 @@ func (o *Output) Summary() string {
 	for _, v := range o.Evaluation.Verdicts {
 		counts[v.Judgement]++
 	}
-	s := fmt.Sprintf("%d numbers, %d of them not measured; of %d claims %d hold, %d hold in part, %d do not hold, %d can't be told",
-		len(o.Evaluation.Numbers), missing, len(o.Evaluation.Verdicts), counts[Holds], counts[Part], counts[Fails], counts[Unknown])
+	s := fmt.Sprintf("%d numbers, %d of them not measured; of %d claims %d hold, %d hold in part, %d depend on placement, %d do not hold, %d can't be told",
+		len(o.Evaluation.Numbers), missing, len(o.Evaluation.Verdicts), counts[Holds], counts[Part], counts[Depends], counts[Fails], counts[Unknown])
 	if d := o.Differences; d != nil {
 		s += fmt.Sprintf("; %d claims and %d numbers differ from the reference", len(d.Claims), len(d.Numbers))
 	}

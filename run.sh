@@ -37,7 +37,7 @@ sweep() {
 	# the rest is for effort `full`, or for who asks.
 	[ "$effort" != quick ] || {
 		budget=(--budget 3m)
-		experiments=(copies read-path lookup-path lookup-hits small-files relay-path write-path netperf-fair sensitivity)
+		experiments=(copies read-path lookup-path relay-path write-path sensitivity)
 	}
 	out=results/local/$(date +%Y%m%d-%H%M%S)
 	say "build"

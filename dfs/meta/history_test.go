@@ -213,7 +213,8 @@ func TestHistoriesWithAKilledServerAreLinearizable(t *testing.T) {
 	users := historyUsers(&rig{t: t, conn: conn, meta: control.NewMetaClient(conn)})
 	unknown, inKernel := 0, 0
 	random := rand.New(rand.NewPCG(seed, 1))
-	for i := range uint64(killedHistories) {
+	// Whether a kill meets an operation is chance: on until one has.
+	for i := uint64(0); i < killedHistories || unknown == 0 && i < 20*killedHistories; i++ {
 		eventually(t, "a connection", func() bool {
 			_, err := users[0].meta.KeepAlive(context.Background(), &control.KeepAliveRequest{Session: users[0].session})
 			return err == nil
@@ -232,7 +233,7 @@ func TestHistoriesWithAKilledServerAreLinearizable(t *testing.T) {
 		inKernel += r.inKernel
 		requireLinearizable(t, seed+i, recorded)
 	}
-	t.Logf("%d histories; %d operations with an unknown outcome; %d lookups answered in the kernel", killedHistories, unknown, inKernel)
+	t.Logf("%d operations with an unknown outcome; %d lookups answered in the kernel", unknown, inKernel)
 	require.Positive(t, unknown)
 	require.Positive(t, inKernel)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -113,7 +114,7 @@ func (r *run) try(ctx context.Context, s *stage, t planned, record *results.Reco
 		return err
 	}
 	if err := s.pin(t.pinOf()); err != nil {
-		return err
+		return s.whyGone(ctx, err)
 	}
 	if err := r.setLedger(t.counted || t.cell.Parameters.Ledger); err != nil {
 		return err
@@ -153,6 +154,18 @@ func (m *meter) around(ctx context.Context, g *workload.Generator, j *workload.J
 		return result, fmt.Errorf("verify: %w", err)
 	}
 	return result, nil
+}
+
+// whyGone adds how a role ended to an error that comes from its being gone: its
+// threads are not there any more a moment before its end is known.
+func (s *stage) whyGone(ctx context.Context, err error) error {
+	for wait := time.Millisecond; errors.Is(err, fs.ErrNotExist) && wait < time.Second && ctx.Err() == nil; wait *= 2 {
+		if died := s.died(); died != nil {
+			return errors.Join(died, err)
+		}
+		time.Sleep(wait)
+	}
+	return err
 }
 
 // fill writes what was measured into the record, and returns why the trial is

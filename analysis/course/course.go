@@ -15,6 +15,7 @@ import (
 	"text/template"
 
 	"waggle/analysis/figure"
+	"waggle/analysis/latex"
 	"waggle/results"
 	"waggle/stats"
 )
@@ -210,7 +211,7 @@ func (r *Report) Write(dir string) error {
 			return err
 		}
 	}
-	for name, escape := range map[string]func(string) string{MarkdownFile: escapeMarkdown, LaTeXFile: escapeLaTeX} {
+	for name, escape := range map[string]func(string) string{MarkdownFile: escapeMarkdown, LaTeXFile: latex.Escape} {
 		text, err := r.render(fmt.Sprintf("templates/%s.%s.tmpl", strings.TrimSuffix(name, filepath.Ext(name)), r.language)+filepath.Ext(name), escape)
 		if err != nil {
 			return err
@@ -264,8 +265,3 @@ func (r *Report) verdict(v stats.Verdict) string {
 var markdownSpecial = strings.NewReplacer(`\`, `\\`, "|", `\|`, "*", `\*`, "_", `\_`, "<", "&lt;", "[", `\[`, "`", "\\`", "\n", " ")
 
 func escapeMarkdown(s string) string { return markdownSpecial.Replace(s) }
-
-var latexSpecial = strings.NewReplacer(`\`, `\textbackslash{}`, "{", `\{`, "}", `\}`, "$", `\$`, "&", `\&`, "#", `\#`, "%", `\%`, "_", `\_`,
-	"~", `\textasciitilde{}`, "^", `\textasciicircum{}`, "<", `\textless{}`, ">", `\textgreater{}`, "\n", " ")
-
-func escapeLaTeX(s string) string { return latexSpecial.Replace(s) }

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"waggle/analysis/figure"
+	"waggle/analysis/latex"
 	"waggle/analysis/synthetic"
 )
 
@@ -59,5 +60,5 @@ func TestRunWithoutTrialsIsNoReport(t *testing.T) {
 
 func TestTextOfRecordsIsEscaped(t *testing.T) {
 	assert.Equal(t, `a\|b\_c&lt;`, escapeMarkdown("a|b_c<"))
-	assert.Equal(t, `a\_b\%\textbackslash{}`, escapeLaTeX(`a_b%\`))
+	assert.Equal(t, `a\_b\%\textbackslash{}`, latex.Escape(`a_b%\`))
 }

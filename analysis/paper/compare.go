@@ -3,6 +3,8 @@ package paper
 import (
 	"fmt"
 	"strings"
+
+	"waggle/analysis/latex"
 )
 
 // Differences are what a reader's own run says otherwise than the reference.
@@ -69,7 +71,7 @@ func (o *Output) differences() string {
 		b.WriteString("\\begin{DifferingClaims}\n")
 		for _, name := range sortedNames(d.Claims) {
 			v := o.Evaluation.Verdicts[name]
-			row(&b, escape(v.Claim.About), escape(string(d.Claims[name])), escape(string(v.Judgement)), v.rangeOrReason())
+			row(&b, latex.Escape(v.Claim.About), latex.Escape(string(d.Claims[name])), latex.Escape(string(v.Judgement)), v.rangeOrReason())
 		}
 		b.WriteString("\\end{DifferingClaims}\n")
 	}

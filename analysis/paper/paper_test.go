@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"waggle/analysis/latex"
 	"waggle/analysis/synthetic"
 	"waggle/results"
 )
@@ -154,6 +155,6 @@ numbers: {speed: {experiment: read-path, metric: throughput, where: {read: sendf
 }
 
 func TestPlainTextSurvivesLaTeX(t *testing.T) {
-	assert.Equal(t, `read=sockmap+copy size\_bytes=1 \%\&\#\$\{\}\textbackslash{}\textasciitilde{}`, escape(`read=sockmap+copy size_bytes=1 %&#${}\~`))
+	assert.Equal(t, `read=sockmap+copy size\_bytes=1 \%\&\#\$\{\}\textbackslash{}\textasciitilde{}`, latex.Escape(`read=sockmap+copy size_bytes=1 %&#${}\~`))
 	assert.Equal(t, "12~\\textmu{}s", typeset("12 µs"))
 }

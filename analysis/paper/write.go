@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"waggle/analysis/figure"
+	"waggle/analysis/latex"
 	"waggle/results"
 	"waggle/stats"
 )
@@ -100,10 +101,10 @@ func (o *Output) verdicts() string {
 		v := o.Evaluation.Verdicts[name]
 		text := v.Sentence()
 		if before, differs := o.Differences.claim(name); differs {
-			text = `\DifferingVerdict{` + text + `}{` + escape(string(before)) + `}`
+			text = `\DifferingVerdict{` + text + `}{` + latex.Escape(string(before)) + `}`
 		}
 		macro(&b, "verdict", name, text)
-		macro(&b, "judgement", name, escape(string(v.Judgement)))
+		macro(&b, "judgement", name, latex.Escape(string(v.Judgement)))
 	}
 	return b.String()
 }
@@ -133,7 +134,7 @@ func (v *Verdict) unknownText() string {
 	if len(v.Pairs) > 0 {
 		return "too noisy"
 	}
-	return escape(v.Reason)
+	return latex.Escape(v.Reason)
 }
 
 func ratioText(r stats.Interval) string {
@@ -178,7 +179,7 @@ func (o *Output) figures(dir string) (string, error) {
 			if reason == "" {
 				reason = "the run has no such experiment"
 			}
-			macro(&b, "figure", name, `\MissingFigure{`+escape(reason)+`}`)
+			macro(&b, "figure", name, `\MissingFigure{`+latex.Escape(reason)+`}`)
 			continue
 		}
 		pdf, err := f.PDF()
@@ -188,7 +189,7 @@ func (o *Output) figures(dir string) (string, error) {
 		if err := results.WriteFile(filepath.Join(dir, name+".pdf"), pdf); err != nil {
 			return "", err
 		}
-		macro(&b, "figure", name, `\includegraphics[width=\linewidth]{`+figuresDir+"/"+name+`.pdf}\Description{`+escape(f.Alt)+`}`)
+		macro(&b, "figure", name, `\includegraphics[width=\linewidth]{`+figuresDir+"/"+name+`.pdf}\Description{`+latex.Escape(f.Alt)+`}`)
 		if f.Wide() {
 			macro(&b, "wide", name, "")
 		}
@@ -222,14 +223,14 @@ func (e *Evaluation) table(t Table) (string, error) {
 	rows, columns := stats.Levels(groups, plan, t.Rows), stats.Levels(groups, plan, t.Columns)
 	var b strings.Builder
 	fmt.Fprintf(&b, "\\begin{tabular}{l%s}\n\\toprule\n", strings.Repeat("r", len(columns)))
-	head := []string{escape(figure.FactorName(t.Rows))}
+	head := []string{latex.Escape(figure.FactorName(t.Rows))}
 	for _, level := range columns {
 		head = append(head, typeset(figure.FactorLevel(t.Columns, level)))
 	}
 	row(&b, head...)
 	b.WriteString("\\midrule\n")
 	for _, level := range rows {
-		cells := []string{escape(figure.LevelText(t.Rows, level))}
+		cells := []string{latex.Escape(figure.LevelText(t.Rows, level))}
 		for _, column := range columns {
 			value, err := medianOf(stats.Where(groups, results.Cell{t.Rows: level, t.Columns: column}), metric)
 			if err != nil {
@@ -269,7 +270,7 @@ func (o *Output) origins() string {
 			n = fmt.Sprint(r.N)
 		}
 		if r.Missing != "" {
-			value, interval = notMeasured, escape(r.Missing)
+			value, interval = notMeasured, latex.Escape(r.Missing)
 		}
 		row(&numbers, `\hypertarget{number:`+name+`}{\texttt{`+name+`}}`, value, interval, n, r.Origin.latex())
 	}
@@ -279,21 +280,21 @@ func (o *Output) origins() string {
 		if _, _, repetitions, ok := v.ratios(); ok {
 			n = fmt.Sprint(repetitions)
 		}
-		row(&claims, `\hypertarget{claim:`+name+`}{\texttt{`+name+`}}`, escape(string(v.Judgement)), v.rangeOrReason(), n, v.Origin.latex())
+		row(&claims, `\hypertarget{claim:`+name+`}{\texttt{`+name+`}}`, latex.Escape(string(v.Judgement)), v.rangeOrReason(), n, v.Origin.latex())
 	}
 	return "\\def\\WaggleNumberRows{" + numbers.String() + "}\n\\def\\WaggleClaimRows{" + claims.String() + "}\n"
 }
 
 func (v *Verdict) rangeOrReason() string {
 	if v.Decided == 0 {
-		return escape(v.Reason)
+		return latex.Escape(v.Reason)
 	}
 	return v.rangeText()
 }
 
 func (o Origin) latex() string {
 	parts := slices.DeleteFunc([]string{o.Experiment, o.Metric, o.Cell, "run " + o.Run}, func(s string) bool { return s == "" || s == "run " })
-	return escape(strings.Join(parts, "; "))
+	return latex.Escape(strings.Join(parts, "; "))
 }
 
 // Summary says in one line what the text can rest on.
